@@ -1,0 +1,166 @@
+//! The boundary between HTTP and the registry: a parsed request, an answer not yet encoded.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use serde_json::Value;
+use wire::kinds::KindRow;
+use wire::status::Failure;
+
+/// A request whose path, query and body have been parsed.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub verb: Verb,
+    /// The served kind.
+    pub kind: &'static KindRow,
+    /// Namespace from the path; `None` for cluster-scoped kinds and for lists over all.
+    pub namespace: Option<String>,
+    /// Name from the path.
+    pub name: Option<String>,
+    /// Subresource from the path, such as `status`.
+    pub subresource: Option<String>,
+    /// Query options.
+    pub options: Options,
+    /// The decoded body: the object, the patch, or DeleteOptions.
+    pub body: Option<Value>,
+    /// Who asks.
+    pub user: User,
+    /// The default fieldManager: the User-Agent up to the first `/`.
+    pub user_agent_manager: String,
+}
+
+/// Verb of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// GET with a name.
+    Get,
+    /// GET without a name.
+    List,
+    /// GET with `watch=true`.
+    Watch,
+    /// POST.
+    Create,
+    /// PUT.
+    Update,
+    /// PATCH.
+    Patch(PatchType),
+    /// DELETE with a name.
+    Delete,
+    /// DELETE without a name.
+    DeleteCollection,
+}
+
+/// Content-Type of a PATCH.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PatchType {
+    /// `application/json-patch+json`.
+    Json,
+    /// `application/merge-patch+json`.
+    Merge,
+    /// `application/strategic-merge-patch+json`.
+    Strategic,
+    /// `application/apply-patch+yaml`.
+    Apply,
+}
+
+/// Query options, as sent (the registry judges them).
+#[derive(Clone, Default, Debug)]
+pub struct Options {
+    /// `labelSelector`.
+    pub label_selector: String,
+    /// `fieldSelector`.
+    pub field_selector: String,
+    /// `resourceVersion`.
+    pub resource_version: String,
+    /// `resourceVersionMatch`.
+    pub resource_version_match: String,
+    /// `limit`.
+    pub limit: Option<u64>,
+    /// `continue`.
+    pub continue_token: String,
+    /// `timeoutSeconds`.
+    pub timeout_seconds: Option<u64>,
+    /// `allowWatchBookmarks`.
+    pub allow_bookmarks: bool,
+    /// `sendInitialEvents`.
+    pub send_initial_events: Option<bool>,
+    /// `dryRun=All`.
+    pub dry_run: bool,
+    /// `fieldManager`.
+    pub field_manager: String,
+    /// `fieldValidation`.
+    pub field_validation: String,
+    /// `force` (apply).
+    pub force: bool,
+    /// `gracePeriodSeconds` (delete).
+    pub grace_period_seconds: Option<i64>,
+    /// `propagationPolicy` (delete).
+    pub propagation_policy: String,
+}
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    /// User name.
+    pub name: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+/// An answer, not yet encoded.
+pub enum Answer {
+    /// One object with its HTTP status (200, 201, 202) and warnings.
+    Object {
+        /// HTTP status.
+        code: u16,
+        /// The object.
+        object: Stored,
+        /// `Warning` headers.
+        warnings: Vec<String>,
+    },
+    /// A list.
+    List {
+        /// Items, as stored.
+        items: Vec<Stored>,
+        /// `metadata.resourceVersion`.
+        resource_version: u64,
+        /// `metadata.continue` and `remainingItemCount`.
+        more: Option<(String, u64)>,
+    },
+    /// A watch. Ends when the client goes or the time is over.
+    Watch(BoxStream<'static, WatchEvent>),
+    /// A failure.
+    Failure(Failure, Vec<String>),
+}
+
+/// An object as stored: its JSON text is shared with every reader.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The JSON text, without managedFields removed.
+    pub json: Bytes,
+    /// The parsed object, when somebody already has it.
+    pub value: Option<Arc<Value>>,
+}
+
+/// One watch event.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    /// The object is new to this watch.
+    Added(Stored),
+    /// The object changed.
+    Modified(Stored),
+    /// The object is gone or no longer selected; its last state.
+    Deleted(Stored),
+    /// Nothing happened up to this resourceVersion; `initial_events_end` marks the end of the
+    /// initial events.
+    Bookmark {
+        /// Up to here.
+        resource_version: u64,
+        /// Annotation `k8s.io/initial-events-end`.
+        initial_events_end: bool,
+    },
+    /// The watch cannot go on (410 Gone, for one).
+    Error(Failure),
+}

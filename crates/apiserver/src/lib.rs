@@ -1,0 +1,14 @@
+//! The embedded Kubernetes API server.
+//!
+//! What it is: HTTPS, authentication, discovery, storage, watch and tables over the
+//! table of kinds in `wire`; addresses and node ports come from `plan`.
+//!
+//! What it is not: it knows no rule of any kind by heart; those stand in `wire`.
+//!
+//! ```text
+//!  TLS ─▶ http (authenticate, route, decode) ─▶ api::Request ─▶ registry ─▶ store (redb)
+//!                                                                  │           │
+//!  bytes ◀─ http (JSON, table, protobuf, watch frames) ◀─ api::Answer ◀────── watch cache
+//! ```
+
+pub mod api;

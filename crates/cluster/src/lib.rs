@@ -1,0 +1,1 @@
+//! A Kubernetes API as a source of changes and a sink of writes, over kube-rs.

@@ -1,0 +1,1 @@
+//! Cluster DNS: a pure zone over the model and a hickory server around it.

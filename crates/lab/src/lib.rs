@@ -1,0 +1,1 @@
+//! Network namespaces as nodes, pods and clients, and the kubelet that runs processes in them.

@@ -1,0 +1,1 @@
+//! Every decision of Portolan as pure functions over the model.

@@ -1,0 +1,1 @@
+//! Reference interpreter: what should happen to a packet, and why.

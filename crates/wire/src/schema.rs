@@ -1,0 +1,1 @@
+//! Compiled-in schema of the served kinds.
