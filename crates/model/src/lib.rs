@@ -56,7 +56,7 @@ pub use view::{
     ServiceView,
 };
 pub use workload::{
-    Deployment, DeploymentStatus, IntOrPercent, PodTemplate, ReplicaSet, ReplicaSetStatus,
-    RolloutStrategy,
+    Condition, ConditionStatus, Deployment, DeploymentStatus, IntOrPercent, PodTemplate,
+    ReplicaSet, ReplicaSetStatus, RolloutStrategy,
 };
 pub use write::{Event, EventKind, Write};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::meta::{LabelSelector, Labels, Meta};
+use crate::meta::{LabelSelector, Labels, Meta, Timestamp};
 use crate::name::{DeploymentName, ReplicaSetName};
 
 /// A pod template. Its body is opaque to decisions: only equality matters.
@@ -82,10 +82,47 @@ pub struct DeploymentStatus {
     pub ready: u32,
     /// `availableReplicas`.
     pub available: u32,
-    /// Condition Available: status and reason; `None` when absent.
-    pub available_condition: Option<(bool, String)>,
-    /// Condition Progressing: status and reason; `None` when absent.
-    pub progressing_condition: Option<(bool, String)>,
+    /// Condition Available; `None` when absent.
+    pub available_condition: Option<Condition>,
+    /// Condition Progressing; `None` when absent.
+    pub progressing_condition: Option<Condition>,
+}
+
+/// One `status.conditions` entry of a workload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Condition {
+    /// `status`.
+    pub status: ConditionStatus,
+    /// `reason`, CamelCase.
+    pub reason: String,
+    /// `message`, for people.
+    pub message: String,
+    /// `lastUpdateTime`.
+    pub updated: Timestamp,
+    /// `lastTransitionTime`: when `status` last changed.
+    pub since: Timestamp,
+}
+
+/// `status` of a condition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConditionStatus {
+    /// `True`.
+    True,
+    /// `False`.
+    False,
+    /// `Unknown`.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// The API's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
 }
 
 /// A ReplicaSet.

@@ -89,6 +89,10 @@ pub enum Write {
     },
     /// Set condition Ready of a Node to Unknown (its lease is too old) with the taints that follow.
     NodeUnreachable(NodeName, Uid),
+    /// Remove the taints of [`Self::NodeUnreachable`]: the node reports again.
+    NodeReachable(NodeName, Uid),
+    /// Set condition Ready of a pod to False: its node does not answer.
+    PodNotReady(PodName, Uid),
     /// Delete any object by its identity (garbage collection, namespace deletion).
     Delete {
         /// Resource type.
@@ -106,6 +110,24 @@ pub enum Write {
         meta: Box<Meta>,
         /// The finalizer.
         finalizer: String,
+    },
+    /// Add an owner reference (adoption by a controller).
+    AddOwner {
+        /// Resource type of the dependent.
+        resource: Resource,
+        /// Identity of the dependent; `meta.uid` is the precondition.
+        meta: Box<Meta>,
+        /// The new owner.
+        owner: Owner,
+    },
+    /// Remove an owner reference (release by a controller, orphaning).
+    RemoveOwner {
+        /// Resource type of the dependent.
+        resource: Resource,
+        /// Identity of the dependent; `meta.uid` is the precondition.
+        meta: Box<Meta>,
+        /// Uid of the owner to forget.
+        owner: Uid,
     },
     /// All content of the Namespace is gone: remove `kubernetes` from `spec.finalizers`.
     FinalizeNamespace(NamespaceName),
