@@ -9,7 +9,7 @@ use wire::kinds::KindRow;
 use wire::status::Failure;
 
 /// A request whose path, query and body have been parsed.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// What to do.
     pub verb: Verb,
@@ -126,8 +126,8 @@ pub enum Answer {
         items: Vec<Stored>,
         /// `metadata.resourceVersion`.
         resource_version: u64,
-        /// `metadata.continue` and `remainingItemCount`.
-        more: Option<(String, u64)>,
+        /// What is left when `limit` cut the list short.
+        more: Option<More>,
     },
     /// A watch. Ends when the client goes or the time is over.
     Watch(BoxStream<'static, WatchEvent>),
@@ -135,13 +135,41 @@ pub enum Answer {
     Failure(Failure, Vec<String>),
 }
 
+/// The rest of a list that `limit` cut short.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct More {
+    /// `metadata.continue`.
+    pub token: String,
+    /// `metadata.remainingItemCount`; absent when a selector is in use.
+    pub remaining: Option<u64>,
+}
+
 /// An object as stored: its JSON text is shared with every reader.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The JSON text, without managedFields removed.
+    /// The JSON text. An object of a served kind begins with `{"kind":"K","apiVersion":"V"`.
     pub json: Bytes,
     /// The parsed object, when somebody already has it.
     pub value: Option<Arc<Value>>,
+}
+
+impl Stored {
+    /// The object as a `Value`, parsed only when nobody has done so.
+    pub fn value(&self) -> Arc<Value> {
+        match &self.value {
+            Some(value) => value.clone(),
+            None => Arc::new(serde_json::from_slice(&self.json).unwrap_or_default()),
+        }
+    }
+
+    /// The JSON text as items of a list carry it: without kind and apiVersion. The leading `{`
+    /// is missing too: the caller writes it, the rest is shared.
+    pub fn item_tail(&self, kind: &KindRow) -> Bytes {
+        let api_version =
+            kind.group.len() + usize::from(!kind.group.is_empty()) + kind.version.len();
+        let prefix = r#"{"kind":"","apiVersion":"","#.len() + kind.kind.len() + api_version;
+        self.json.slice(prefix.min(self.json.len())..)
+    }
 }
 
 /// One watch event.
