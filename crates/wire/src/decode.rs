@@ -1,1 +1,0 @@
-//! Bytes to objects: JSON and YAML with field validation.

@@ -1,1 +1,0 @@
-//! Protobuf bodies of the served kinds.

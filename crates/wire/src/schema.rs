@@ -1,1 +1,0 @@
-//! Compiled-in schema of the served kinds.
