@@ -12,4 +12,8 @@
 //! ```
 
 pub mod api;
+pub mod config;
 pub mod registry;
+mod store;
+pub mod run;
+pub mod tls;

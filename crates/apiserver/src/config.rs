@@ -1,0 +1,113 @@
+//! What the API server can be told, under kube-apiserver's own names.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+
+use model::IpNet;
+
+/// Settings of one API server. Each field names the flag that it stands for.
+#[derive(Debug)]
+pub struct ApiserverConfig {
+    /// `--state`: the folder of the store and, below `pki/`, of the certificates.
+    pub state_dir: PathBuf,
+    /// `--bind-address`: listen here; `None` when only inherited listeners serve.
+    pub bind_address: Option<IpAddr>,
+    /// `--secure-port`; 0 lets the kernel choose.
+    pub secure_port: u16,
+    /// Listeners made by the parent (`LISTEN_FDS`), served besides `bind_address`.
+    pub inherited: Vec<TcpListener>,
+    /// `--advertise-address`: where pods reach this server, the endpoint of Service
+    /// `default/kubernetes`. `None` takes the bind address, or loopback when that is unspecified.
+    pub advertise_address: Option<IpAddr>,
+    /// `--service-cluster-ip-range`: one range, or two of different families, the primary first.
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// `--service-node-port-range`, inclusive.
+    pub service_node_port_range: (u16, u16),
+    /// `--token-auth-file`: CSV lines `token,user,uid,"group1,group2"`.
+    pub token_auth_file: Option<PathBuf>,
+    /// `--anonymous-auth`: whether a request without credentials is user `system:anonymous`
+    /// (who may read health and version only) or is refused with 401.
+    pub anonymous_auth: bool,
+    /// `--client-ca-file`: clients with a certificate of this authority are known, besides those
+    /// of the server's own authority.
+    pub client_ca_file: Option<PathBuf>,
+    /// `--tls-cert-file` and `--tls-private-key-file`; without them the server makes its own.
+    pub tls_files: Option<(PathBuf, PathBuf)>,
+    /// `--kubelet-client-certificate` and `--kubelet-client-key`; without them the server makes
+    /// its own.
+    pub kubelet_client_files: Option<(PathBuf, PathBuf)>,
+    /// `--kubelet-certificate-authority`; without it kubelets must present a certificate of the
+    /// server's own authority.
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// `--kubelet-preferred-address-types`, best first.
+    pub kubelet_preferred_address_types: Vec<String>,
+    /// `--authorization-mode`. Accepted and remembered: for now whoever is authenticated may do
+    /// everything.
+    pub authorization_mode: Vec<String>,
+}
+
+impl ApiserverConfig {
+    /// kube-apiserver's defaults around a state folder, listening on loopback.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            bind_address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            secure_port: DEFAULT_SECURE_PORT,
+            inherited: Vec::new(),
+            advertise_address: None,
+            service_cluster_ip_range: DEFAULT_SERVICE_RANGES
+                .iter()
+                .filter_map(|range| range.parse().ok())
+                .collect(),
+            service_node_port_range: DEFAULT_NODE_PORTS,
+            token_auth_file: None,
+            anonymous_auth: true,
+            client_ca_file: None,
+            tls_files: None,
+            kubelet_client_files: None,
+            kubelet_certificate_authority: None,
+            kubelet_preferred_address_types: ["Hostname", "InternalDNS", "InternalIP"]
+                .into_iter()
+                .chain(["ExternalDNS", "ExternalIP"])
+                .map(str::to_owned)
+                .collect(),
+            authorization_mode: vec!["AlwaysAllow".to_owned()],
+        }
+    }
+
+    /// The address that `default/kubernetes` points at.
+    pub fn advertised(&self) -> IpAddr {
+        self.advertise_address
+            .or_else(|| self.bind_address.filter(|address| !address.is_unspecified()))
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+/// kube-apiserver's `--secure-port`.
+pub const DEFAULT_SECURE_PORT: u16 = 6443;
+/// The lab's Service ranges.
+pub const DEFAULT_SERVICE_RANGES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
+/// kube-apiserver's `--service-node-port-range`.
+pub const DEFAULT_NODE_PORTS: (u16, u16) = (30000, 32767);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_two_ranges_of_different_families() {
+        let config = ApiserverConfig::new("/nowhere");
+        assert_eq!(config.service_cluster_ip_range.len(), DEFAULT_SERVICE_RANGES.len());
+        assert_ne!(
+            config.service_cluster_ip_range[0].addr().is_ipv4(),
+            config.service_cluster_ip_range[1].addr().is_ipv4()
+        );
+    }
+
+    #[test]
+    fn an_unspecified_bind_address_is_not_advertised() {
+        let mut config = ApiserverConfig::new("/nowhere");
+        config.bind_address = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        assert_eq!(config.advertised(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+}
