@@ -17,4 +17,37 @@
 //!  ranges ───▶  allocate ─────────────────────────▶ address, port ─▶ apiserver
 //! ```
 
+mod adverts;
 pub mod allocate;
+mod deployment;
+mod endpoints;
+mod garbage;
+mod load_balancer;
+mod mirroring;
+mod namespace;
+mod node_health;
+mod node_view;
+mod reconciled;
+mod replica_set;
+mod schedule;
+mod service;
+mod slices;
+mod touched;
+
+pub use adverts::adverts;
+pub use deployment::deployment;
+pub use endpoints::endpoints;
+pub use garbage::{Inventory, garbage};
+pub use load_balancer::{AddressPool, load_balancer};
+pub use mirroring::mirroring;
+pub use namespace::namespace;
+pub use node_health::node_health;
+pub use node_view::{
+    AgentSettings, DetectorMode, NodePortAddresses, Planner, affected, context, node_view,
+};
+pub use reconciled::Reconciled;
+pub use replica_set::{Expectations, replica_set};
+pub use schedule::schedule;
+pub use service::service;
+pub use slices::slices;
+pub use touched::{Touched, touched};
