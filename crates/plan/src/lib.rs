@@ -19,6 +19,8 @@
 
 mod adverts;
 pub mod allocate;
+mod choice;
+mod claims;
 mod deployment;
 mod endpoints;
 mod garbage;
