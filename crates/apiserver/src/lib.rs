@@ -14,6 +14,6 @@
 pub mod api;
 pub mod config;
 pub mod registry;
-mod store;
 pub mod run;
+mod store;
 pub mod tls;
