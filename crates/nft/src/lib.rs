@@ -1,1 +1,31 @@
 //! NodeView to nftables over raw netlink, conntrack clean-up, and a fake kernel.
+//!
+//! What it is: the dataplane. It turns the plan of one node into two tables
+//! (`ip portolan` and `ip6 portolan`), sends the kernel only what differs, as
+//! one transaction, and reads the tables back to compare and repair them.
+//!
+//! What it is not: it chooses no endpoint and no policy ([`model::NodeView`]
+//! says all of that), and it never runs the `nft` program.
+//!
+//! ```text
+//!  NodeView ──▶ Layout ──▶ Vec<Op> ──▶ netlink bytes ──▶ kernel.rs ──▶ nf_tables
+//!   (pure)      (pure)     (pure)          (pure)            │ read back
+//!                 ▲                                          ▼
+//!                 └──────────── diff(have, want) ◀─────── Ruleset
+//! ```
+//!
+//! [`Fake`] takes the place of `kernel.rs` in tests: it holds the same tables
+//! and traces packets through their rules.
+
+mod dataplane;
+mod error;
+mod expr;
+mod fake;
+mod kernel;
+mod ruleset;
+
+pub use dataplane::{Dataplane, Netfilter, Sent, Settings, Synced};
+pub use error::Error;
+pub use fake::Fake;
+pub use kernel::{Kernel, Watch};
+pub use ruleset::{Op, Ruleset};

@@ -1,0 +1,1 @@
+//! The expressions that rules are made of.
