@@ -1,0 +1,250 @@
+//! Objects as the server sends them, listed and watched.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::Api;
+use kube::core::{ApiResource, DynamicResourceScope};
+use kube::runtime::watcher;
+use model::{Name, Resource};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// First delay before a lost server is asked again; doubles up to [`LONGEST_DELAY`].
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+/// Longest delay between two attempts to reach a lost server.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// Which objects of a resource are wanted. Empty selectors select everything.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Selectors {
+    /// Only this Namespace; `None` is all of them.
+    pub namespace: Option<String>,
+    /// `labelSelector`, as the API spells it.
+    pub labels: String,
+    /// `fieldSelector`, as the API spells it.
+    pub fields: String,
+}
+
+/// One step of a [`RawWatch`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum RawEvent {
+    /// The object exists and looks like this. `apiVersion` and `kind` are always set.
+    Apply(Value),
+    /// The object is gone, or no longer selected; its last state.
+    Delete(Value),
+    /// A list is complete: objects that are not in this set are gone.
+    /// Pairs are (namespace, name); cluster-scoped objects have an empty namespace.
+    Complete(BTreeSet<(Name, Name)>),
+}
+
+type Events = BoxStream<'static, watcher::Result<watcher::Event<Value>>>;
+
+/// A list followed by a watch, forever: lost connections are resumed, expired ones relisted.
+pub struct RawWatch {
+    events: Events,
+    resource: ApiResource,
+    listed: BTreeSet<(Name, Name)>,
+    delay: Duration,
+}
+
+impl Client {
+    /// Lists and watches the objects of a resource. Starts when it is first awaited.
+    pub fn watch_raw(&self, resource: &Resource, selectors: &Selectors) -> RawWatch {
+        self.watch::<false>(resource, selectors)
+    }
+
+    /// Like [`Self::watch_raw`]; the server sends only the metadata when `METADATA` is set.
+    pub(crate) fn watch<const METADATA: bool>(
+        &self,
+        resource: &Resource,
+        selectors: &Selectors,
+    ) -> RawWatch {
+        let resource = api_resource(resource);
+        let kube = self.kube.clone();
+        let api: Api<Raw<METADATA>> = match &selectors.namespace {
+            Some(namespace) => Api::namespaced_with(kube, namespace, &resource),
+            None => Api::all_with(kube, &resource),
+        };
+        RawWatch {
+            events: watcher(api, watcher_config(selectors)).map_ok(into_values).boxed(),
+            resource,
+            listed: BTreeSet::new(),
+            delay: FIRST_DELAY,
+        }
+    }
+}
+
+impl RawWatch {
+    /// The next event. Never ends; waits while the server is away.
+    ///
+    /// Dropping the future loses nothing, except that a delay before the next attempt to reach
+    /// the server starts anew.
+    pub async fn next(&mut self) -> RawEvent {
+        loop {
+            let event = match self.events.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) => {
+                    let delay = self.delay;
+                    self.delay = (delay * 2).min(LONGEST_DELAY);
+                    wait_after(&self.resource.plural, &error, delay).await;
+                    continue;
+                }
+                None => return std::future::pending().await,
+            };
+            self.delay = FIRST_DELAY;
+            if let Some(event) = self.take(event) {
+                return event;
+            }
+        }
+    }
+
+    fn take(&mut self, event: watcher::Event<Value>) -> Option<RawEvent> {
+        match event {
+            watcher::Event::Init => {
+                self.listed.clear();
+                None
+            }
+            watcher::Event::InitApply(value) => {
+                self.listed.insert(identity(&value));
+                Some(RawEvent::Apply(self.typed(value)))
+            }
+            watcher::Event::InitDone => Some(RawEvent::Complete(std::mem::take(&mut self.listed))),
+            watcher::Event::Apply(value) => Some(RawEvent::Apply(self.typed(value))),
+            watcher::Event::Delete(value) => Some(RawEvent::Delete(self.typed(value))),
+        }
+    }
+
+    /// List items come without `apiVersion` and `kind`: these are the list's.
+    fn typed(&self, mut value: Value) -> Value {
+        if let Value::Object(object) = &mut value {
+            let resource = &self.resource;
+            object.entry("apiVersion").or_insert_with(|| resource.api_version.as_str().into());
+            object.entry("kind").or_insert_with(|| resource.kind.as_str().into());
+        }
+        value
+    }
+}
+
+/// Namespace and name of an object.
+pub(crate) fn identity(value: &Value) -> (Name, Name) {
+    let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().into();
+    (text("namespace"), text("name"))
+}
+
+fn into_values<const METADATA: bool>(
+    event: watcher::Event<Raw<METADATA>>,
+) -> watcher::Event<Value> {
+    match event {
+        watcher::Event::Apply(raw) => watcher::Event::Apply(raw.value),
+        watcher::Event::Delete(raw) => watcher::Event::Delete(raw.value),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(raw) => watcher::Event::InitApply(raw.value),
+        watcher::Event::InitDone => watcher::Event::InitDone,
+    }
+}
+
+/// Says what went wrong with a watch and waits, unless the watch has merely expired.
+async fn wait_after(plural: &str, error: &watcher::Error, delay: Duration) {
+    if let watcher::Error::WatchError(status) = error
+        && status.code == 410
+    {
+        tracing::debug!(resource = plural, "the watch has expired, listing again");
+        return;
+    }
+    tracing::warn!(
+        resource = plural,
+        error = error as &dyn std::error::Error,
+        retry_in = ?delay,
+        "lost the API server's watch, keeping the last known state"
+    );
+    tokio::time::sleep(delay).await;
+}
+
+/// The selectors as kube-rs wants them.
+fn watcher_config(selectors: &Selectors) -> watcher::Config {
+    let mut config = watcher::Config::default();
+    if !selectors.labels.is_empty() {
+        config = config.labels(&selectors.labels);
+    }
+    if !selectors.fields.is_empty() {
+        config = config.fields(&selectors.fields);
+    }
+    config
+}
+
+/// The resource as kube-rs wants it.
+fn api_resource(resource: &Resource) -> ApiResource {
+    let api_version = if resource.group.is_empty() {
+        resource.version.to_string()
+    } else {
+        format!("{}/{}", resource.group, resource.version)
+    };
+    ApiResource {
+        group: resource.group.to_string(),
+        version: resource.version.to_string(),
+        api_version,
+        kind: resource.kind.to_string(),
+        plural: resource.plural.to_string(),
+    }
+}
+
+/// An object whose body stays as it was sent. Of the metadata only what a watch needs is parsed.
+#[derive(Clone, Debug)]
+struct Raw<const METADATA: bool> {
+    meta: ObjectMeta,
+    value: Value,
+}
+
+impl<'de, const METADATA: bool> Deserialize<'de> for Raw<METADATA> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let text = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
+        let meta = ObjectMeta {
+            name: text("name"),
+            namespace: text("namespace"),
+            resource_version: text("resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        Ok(Self { meta, value })
+    }
+}
+
+impl<const METADATA: bool> kube::Resource for Raw<METADATA> {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn metadata_api() -> bool {
+        METADATA
+    }
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
