@@ -29,11 +29,14 @@ mod mirroring;
 mod namespace;
 mod node_health;
 mod node_view;
+mod packing;
 mod reconciled;
 mod replica_set;
 mod schedule;
+mod selected;
 mod service;
 mod slices;
+mod time;
 mod touched;
 
 pub use adverts::adverts;
