@@ -1,1 +1,18 @@
 //! The two loops: the agent (Cluster to kernel) and the controller (Cluster to API).
+//!
+//! What it is: the shells that own the clock. [`agent`] runs on every node and keeps
+//! the kernel and the announcer equal to the plan; [`controller`] runs once per cluster
+//! and keeps derived objects equal to the plan.
+//!
+//! What it is not: it decides nothing (`plan` does) and encodes nothing (`nft`,
+//! `announce` and `cluster` do).
+//!
+//! ```text
+//!  agent:       cluster::source ─▶ Cluster ─▶ plan::Planner ─▶ nft::Dataplane
+//!                                     └─────▶ plan::adverts ─▶ announce::Announcer
+//!  controller:  cluster::source ─▶ Cluster ─▶ plan::slices, … ─▶ cluster::Sink
+//! ```
+
+pub mod agent;
+pub mod controller;
+pub mod dns;
