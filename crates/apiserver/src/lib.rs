@@ -16,4 +16,5 @@ pub mod config;
 pub mod registry;
 pub mod run;
 mod store;
+mod watch;
 pub mod tls;
