@@ -193,9 +193,9 @@ impl Schema {
 
     /// Every kind with its type, in order of group, version and name.
     pub fn kinds(&self) -> impl Iterator<Item = (Gvk<'static>, &Type)> {
-        self.kinds.iter().map(|(&(group, version, kind), &id)| {
-            (Gvk { group, version, kind }, self.type_of(id))
-        })
+        self.kinds
+            .iter()
+            .map(|(&(group, version, kind), &id)| (Gvk { group, version, kind }, self.type_of(id)))
     }
 
     /// A type by its id.
