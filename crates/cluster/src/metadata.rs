@@ -56,7 +56,8 @@ impl MetadataWatch {
     }
 }
 
-fn meta(value: &Value) -> Result<Meta, serde_json::Error> {
+/// Metadata of an object of any kind.
+pub(crate) fn meta(value: &Value) -> Result<Meta, serde_json::Error> {
     let meta = ObjectMeta::deserialize(&value["metadata"])?;
     Ok(Meta {
         namespace: meta.namespace.unwrap_or_default().into(),

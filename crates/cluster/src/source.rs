@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use futures::FutureExt;
-use model::{Change, Kind, Name, Resource};
+use model::{Change, Kind, Meta, Name, Resource};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
+use crate::metadata::meta;
 use crate::raw::{RawEvent, RawWatch, Selectors, identity};
 
 /// Batches that may wait in the queue before watches are slowed down.
@@ -46,6 +47,8 @@ pub struct Rejected {
     pub namespace: Name,
     /// Its name.
     pub name: Name,
+    /// Its metadata, when that at least makes sense.
+    pub meta: Option<Box<Meta>>,
     /// What is wrong with it, naming the field.
     pub reason: String,
 }
@@ -157,5 +160,5 @@ fn take(kind: Kind, event: RawEvent, batch: &mut Batch) {
 
 fn reject(kind: Kind, value: &Value, reason: String) -> Rejected {
     let (namespace, name) = identity(value);
-    Rejected { kind, namespace, name, reason }
+    Rejected { kind, namespace, name, meta: meta(value).ok().map(Box::new), reason }
 }

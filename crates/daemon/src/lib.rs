@@ -14,5 +14,16 @@
 //! ```
 
 pub mod agent;
+mod clock;
 pub mod controller;
 pub mod dns;
+
+use std::path::Path;
+
+/// Connects to the API server that the kubeconfig names, or to the one that can be found.
+async fn connect(kubeconfig: Option<&Path>) -> Result<cluster::Client, cluster::ConnectError> {
+    match kubeconfig {
+        Some(path) => cluster::Client::from_kubeconfig(path).await,
+        None => cluster::Client::infer().await,
+    }
+}

@@ -10,14 +10,25 @@
 //! a loop owns the connection and the clock. Every key (one Service, one Deployment, ...) is worked
 //! on by one worker at a time, and again only when the watches show what it wrote last.
 
+mod carry_out;
+mod feed;
+mod inventory;
+mod key;
+mod machine;
+mod pending;
 mod queue;
+mod run;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::{Context as _, bail};
 use cluster::lease::Seat;
 use plan::AddressPool;
+
+use self::run::Loop;
+use crate::connect;
 
 /// Settings of the controller.
 #[derive(Clone, Debug)]
@@ -41,6 +52,31 @@ pub async fn run(
     config: ControllerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let _ = (config, shutdown);
+    let client = connect(config.kubeconfig.as_deref()).await?;
+    tokio::pin!(shutdown);
+    let mut held = match config.seat {
+        Some(seat) => tokio::select! {
+            held = seat.acquire(&client) => Some(held),
+            () = &mut shutdown => return Ok(()),
+        },
+        None => None,
+    };
+    tracing::info!("controlling");
+    let mut controllers = Loop::start(&client, config.pool);
+    let lost = async {
+        match &mut held {
+            Some(held) => held.keep(&client).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = controllers.work() => {}
+        () = lost => bail!("lost the lease that says who controls; another controller may run"),
+        () = &mut shutdown => {}
+    }
+    drop(controllers);
+    if let Some(held) = held {
+        held.release(&client).await.context("give up the lease")?;
+    }
     Ok(())
 }

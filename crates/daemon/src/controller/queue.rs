@@ -1,18 +1,18 @@
 //! What has to be looked at, and when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use model::Timestamp;
+use std::time::Duration;
 
 /// First delay after a failure; doubles with every further one up to [`LONGEST_DELAY`].
-const FIRST_DELAY: i64 = 50_000;
-/// Longest delay after a failure, in microseconds.
-const LONGEST_DELAY: i64 = 30_000_000;
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+/// Longest delay after a failure.
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// A set of keys to work on, in the order in which they were added.
 ///
 /// A key is handed out to one worker at a time: added again meanwhile, it waits until that worker
-/// is done. Failures delay only the key that failed.
+/// is done. Failures delay only the key that failed. Times are counted from the start of the
+/// process by a clock that nobody sets.
 #[derive(Debug)]
 pub(crate) struct Queue<K> {
     ready: VecDeque<K>,
@@ -20,9 +20,9 @@ pub(crate) struct Queue<K> {
     waiting: BTreeSet<K>,
     /// Handed out; `true` when it was added again meanwhile.
     busy: BTreeMap<K, bool>,
-    delayed: BTreeSet<(Timestamp, K)>,
+    delayed: BTreeSet<(Duration, K)>,
     /// When each key of `delayed` is due.
-    due: BTreeMap<K, Timestamp>,
+    due: BTreeMap<K, Duration>,
     failures: BTreeMap<K, u32>,
 }
 
@@ -48,7 +48,7 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     /// Adds a key that is to be worked on at that time. The earlier of two times counts.
-    pub(crate) fn add_at(&mut self, key: K, at: Timestamp) {
+    pub(crate) fn add_at(&mut self, key: K, at: Duration) {
         match self.due.get(&key) {
             Some(&due) if due <= at => return,
             Some(&due) => drop(self.delayed.remove(&(due, key.clone()))),
@@ -59,11 +59,11 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     /// Adds a key again after a failure, later with every failure in a row.
-    pub(crate) fn retry(&mut self, key: K, now: Timestamp) {
+    pub(crate) fn retry(&mut self, key: K, now: Duration) {
         let failures = self.failures.entry(key.clone()).or_default();
-        let delay = FIRST_DELAY.saturating_mul(1 << (*failures).min(20)).min(LONGEST_DELAY);
+        let delay = (FIRST_DELAY * (1 << (*failures).min(20))).min(LONGEST_DELAY);
         *failures += 1;
-        self.add_at(key, Timestamp(now.0 + delay));
+        self.add_at(key, now + delay);
     }
 
     /// Forgets the failures of a key.
@@ -72,7 +72,7 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     /// The next key whose time has come. The caller gives it back with [`Self::done`].
-    pub(crate) fn next(&mut self, now: Timestamp) -> Option<K> {
+    pub(crate) fn next(&mut self, now: Duration) -> Option<K> {
         while let Some((at, _)) = self.delayed.first()
             && *at <= now
             && let Some((_, key)) = self.delayed.pop_first()
@@ -94,7 +94,7 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     /// When the first delayed key is due.
-    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Duration> {
         self.delayed.first().map(|(at, _)| *at)
     }
 
@@ -108,7 +108,8 @@ impl<K: Ord + Clone> Queue<K> {
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp(1_000_000);
+    const NOW: Duration = Duration::from_secs(1);
+    const STEP: Duration = Duration::from_millis(1);
 
     #[test]
     fn a_key_that_is_being_worked_on_waits_for_its_worker() {
@@ -138,12 +139,12 @@ mod tests {
     #[test]
     fn the_earlier_time_counts() {
         let mut queue = Queue::new();
-        queue.add_at("a", Timestamp(NOW.0 + 10));
-        queue.add_at("a", Timestamp(NOW.0 + 5));
-        queue.add_at("a", Timestamp(NOW.0 + 20));
-        assert_eq!(queue.next_due(), Some(Timestamp(NOW.0 + 5)));
+        queue.add_at("a", NOW + 3 * STEP);
+        queue.add_at("a", NOW + STEP);
+        queue.add_at("a", NOW + 9 * STEP);
+        assert_eq!(queue.next_due(), Some(NOW + STEP));
         assert_eq!(queue.next(NOW), None);
-        assert_eq!(queue.next(Timestamp(NOW.0 + 5)), Some("a"));
+        assert_eq!(queue.next(NOW + STEP), Some("a"));
         assert_eq!(queue.next_due(), None);
     }
 
@@ -154,14 +155,14 @@ mod tests {
         for _ in 0..12 {
             queue.retry("a", NOW);
             let due = queue.next_due().expect("was added");
-            delays.push(due.0 - NOW.0);
+            delays.push(due - NOW);
             assert_eq!(queue.next(due), Some("a"));
             queue.done("a");
         }
-        assert_eq!(delays[..3], [50_000, 100_000, 200_000]);
+        assert_eq!(delays[..3], [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]);
         assert_eq!(delays.last(), Some(&LONGEST_DELAY));
         queue.succeeded(&"a");
         queue.retry("a", NOW);
-        assert_eq!(queue.next_due(), Some(Timestamp(NOW.0 + FIRST_DELAY)));
+        assert_eq!(queue.next_due(), Some(NOW + FIRST_DELAY));
     }
 }
