@@ -18,7 +18,7 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
-    /// Taints, as `key=value:effect`.
+    /// Taints, as `key=value:effect`; the value may be empty.
     pub taints: Vec<String>,
     /// Condition Ready.
     pub ready: NodeCondition,

@@ -15,7 +15,8 @@ pub struct Pod {
     pub node: Option<NodeName>,
     /// `spec.nodeSelector`.
     pub node_selector: Labels,
-    /// `spec.tolerations`, as `key=value:effect`; an empty key tolerates everything.
+    /// `spec.tolerations`, as `key=value:effect`, and with operator Exists as `key:effect`. An empty
+    /// key tolerates every key, an empty effect every effect.
     pub tolerations: Vec<String>,
     /// `spec.hostNetwork`.
     pub host_network: bool,
@@ -33,6 +34,8 @@ pub struct Pod {
     pub ready: bool,
     /// When condition Ready last changed.
     pub ready_since: Timestamp,
+    /// Message of condition PodScheduled while it is False with reason Unschedulable.
+    pub unschedulable: Option<String>,
 }
 
 impl Pod {

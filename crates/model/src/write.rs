@@ -41,6 +41,8 @@ pub enum Write {
         uid: Uid,
         /// New `spec.replicas`.
         replicas: u32,
+        /// New `spec.minReadySeconds`.
+        min_ready_seconds: u32,
         /// Annotations to set.
         annotations: Vec<(String, String)>,
     },

@@ -219,13 +219,19 @@ impl<'a> Rollout<'a> {
             annotations.push((REVISION.to_owned(), revision.to_string()));
         }
         annotations.retain(|(key, value)| set.meta.annotations.get(key) != Some(value));
-        if set.replicas == size && annotations.is_empty() {
+        let min_ready_seconds = match revision {
+            Some(_) => self.deployment.min_ready_seconds,
+            None => set.min_ready_seconds,
+        };
+        let is_ready_the_same = set.min_ready_seconds == min_ready_seconds;
+        if set.replicas == size && annotations.is_empty() && is_ready_the_same {
             return;
         }
         self.writes.push(Write::ScaleReplicaSet {
             name: set.name(),
             uid: set.meta.uid.clone(),
             replicas: size,
+            min_ready_seconds,
             annotations,
         });
         if set.replicas != size {
