@@ -26,6 +26,18 @@ pub(crate) fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Fi
     FieldError { field: field.into(), reason: CauseReason::Duplicate, message }
 }
 
+/// The value occurs twice; `shown` is how upstream prints it.
+pub(crate) fn duplicate_shown(field: impl Into<String>, shown: &str) -> FieldError {
+    let message = format!("Duplicate value: {shown}");
+    FieldError { field: field.into(), reason: CauseReason::Duplicate, message }
+}
+
+/// The value is malformed; `shown` is how upstream prints it.
+pub(crate) fn invalid_shown(field: impl Into<String>, shown: &str, why: &str) -> FieldError {
+    let message = format!("Invalid value: {shown}: {why}");
+    FieldError { field: field.into(), reason: CauseReason::Invalid, message }
+}
+
 /// The value is none of the known ones. They are listed in the given order.
 pub(crate) fn not_supported(
     field: impl Into<String>,

@@ -92,6 +92,14 @@ pub(crate) fn copy(object: &mut Value, from: &Value, name: &str) {
     }
 }
 
+/// Gives a field the value it has in another object; absence leaves it as it is.
+pub(crate) fn copy_at(object: &mut Value, from: &Value, pointer: &str) {
+    let value = from.at(pointer);
+    if !value.is_null() {
+        set(object, pointer, value.clone());
+    }
+}
+
 /// The items of a list, to change them.
 pub(crate) fn items<'a>(
     object: &'a mut Value,

@@ -1,0 +1,1 @@
+//! Rows of semantics 1.11.
