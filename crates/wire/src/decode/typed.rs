@@ -238,7 +238,8 @@ fn omitted(value: &Value, field: &Field) -> bool {
         // `omitempty` does not leave out an IntOrString, which is a struct.
         Value::Number(n) => n.as_i64() == Some(0) && !is_int_or_string(field),
         Value::Bool(b) => !b,
-        Value::Array(items) => items.is_empty(),
+        // An empty list of managedFields asks for all ownership to be forgotten.
+        Value::Array(items) => items.is_empty() && field.name != "managedFields",
         Value::Object(map) => map.is_empty() && matches!(field.shape, Shape::Map(_)),
     }
 }

@@ -1,10 +1,23 @@
-//! JSON patch, merge patch and strategic merge patch.
+//! JSON patch (RFC 6902), merge patch (RFC 7396) and strategic merge patch.
+//!
+//! ```text
+//!  body ─ parse ─▶ patch ┐
+//!  current ──────────────┴─ json-patch | strategic ─▶ Value ─ decode::checked ─▶ Decoded
+//! ```
+//!
+//! What it is not: apply, which has owners (see `crate::apply`); defaults and validation of the
+//! result (see `rules`).
+
+mod strategic;
 
 use serde_json::Value;
 
-use crate::decode::{Decoded, FieldValidation};
-use crate::schema::Gvk;
-use crate::status::Failure;
+use crate::decode::{self, Decoded, FieldValidation, Node};
+use crate::schema::{Gvk, Schema};
+use crate::status::{self, CauseReason, Failure, FieldError};
+
+/// A JSON patch may not have more operations than this (the real server's limit).
+const MAX_OPERATIONS: usize = 10_000;
 
 /// Kind of a patch body (apply is in `crate::apply`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,19 +30,85 @@ pub enum PatchKind {
     Strategic,
 }
 
-/// Parses a patch body. Failures are 400.
-pub fn parse(_kind: PatchKind, _body: &[u8]) -> Result<Value, Failure> {
-    todo!()
+/// Parses a patch body. Failures are 400, or 413 for too large a patch.
+pub fn parse(kind: PatchKind, body: &[u8]) -> Result<Value, Failure> {
+    let bad = |why: &str| status::bad_request(format!("error decoding patch: {why}"));
+    if body.len() > decode::MAX_BODY {
+        return Err(status::too_large(decode::MAX_BODY as u64));
+    }
+    let node = decode::json_tree(body).map_err(|why| bad(&why))?;
+    let wanted = match kind {
+        PatchKind::Json => "[]handlers.jsonPatchOp",
+        PatchKind::Merge | PatchKind::Strategic => "map[string]interface {}",
+    };
+    match (kind, &node) {
+        (PatchKind::Json, Node::Array(operations)) if operations.len() > MAX_OPERATIONS => {
+            let count = operations.len();
+            Err(Failure {
+                code: 413,
+                reason: "RequestEntityTooLarge".to_owned(),
+                message: format!(
+                    "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+                ),
+                details: Value::Null,
+            })
+        }
+        (PatchKind::Json, Node::Array(_)) | (_, Node::Object(_)) if fits(kind, &node) => {
+            Ok(node.to_value())
+        }
+        _ => {
+            let found = node.go_name();
+            Err(bad(&format!("json: cannot unmarshal {found} into Go value of type {wanted}")))
+        }
+    }
+}
+
+fn fits(kind: PatchKind, node: &Node) -> bool {
+    (kind == PatchKind::Json) == matches!(node, Node::Array(_))
 }
 
 /// Patches `current` and decodes the result as `gvk`. Failures are 400, 422 or 500 as the real
 /// server answers. The result has not been defaulted or validated.
 pub fn patch(
-    _kind: PatchKind,
-    _current: &Value,
-    _patch: &Value,
-    _gvk: Gvk<'_>,
-    _validation: FieldValidation,
+    kind: PatchKind,
+    current: &Value,
+    patch: &Value,
+    gvk: Gvk<'_>,
+    validation: FieldValidation,
 ) -> Result<Decoded, Failure> {
-    todo!()
+    let mut patched = current.clone();
+    match kind {
+        PatchKind::Json => json(&mut patched, patch)?,
+        PatchKind::Merge => json_patch::merge(&mut patched, patch),
+        PatchKind::Strategic => {
+            let ty = Schema::get().kind(gvk);
+            patched = strategic::merge(patched, patch, ty).map_err(strategic::Error::failure)?;
+        }
+    }
+    decode::checked(&patched, gvk, validation).map_err(|why| {
+        let shown = match kind {
+            PatchKind::Json | PatchKind::Merge => patched.to_string(),
+            PatchKind::Strategic => strategic::go_format(patch),
+        };
+        not_of_kind(&shown, &why)
+    })
 }
+
+fn json(document: &mut Value, patch: &Value) -> Result<(), Failure> {
+    let operations: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|_| status::unprocessable_patch())?;
+    json_patch::patch(document, &operations).map_err(|_| status::unprocessable_patch())
+}
+
+/// 422 for a result that is not of the kind; kind and name are empty, as the real server has it.
+fn not_of_kind(patched: &str, why: &str) -> Failure {
+    let error = FieldError {
+        field: "patch".to_owned(),
+        reason: CauseReason::Invalid,
+        message: format!("Invalid value: {}: {why}", status::quote(patched)),
+    };
+    status::invalid("", "", "", &[error])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! Strategic merge patch: a merge patch in which lists may merge by key, with directives.
+//!
+//! | directive | where | meaning |
+//! |---|---|---|
+//! | `$patch: replace` | map, list entry | the patch takes the place of the whole |
+//! | `$patch: delete` | map, list entry | the map, or the entries with this key, go |
+//! | `$setElementOrder/F: [...]` | beside list `F` | order of the merged list |
+//! | `$deleteFromPrimitiveList/F: [...]` | beside list `F` | scalars to take out |
+//! | `$retainKeys: [...]` | map | keys not named go |
+//!
+//! Rules: Kubernetes community "strategic-merge-patch" contributor guide.
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Field, Schema, Shape, Type};
+use crate::status::{self, Failure};
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const SET_ORDER: &str = "$setElementOrder/";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+
+/// Why a patch cannot be merged.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Error {
+    /// The directive is badly formed: 400.
+    Format(String),
+    /// The patch does not fit the object: 422.
+    Fit,
+    /// What the real server never gave a type: 500 without a reason.
+    Untyped(String),
+}
+
+impl Error {
+    /// The answer the real server gives.
+    pub(super) fn failure(self) -> Failure {
+        match self {
+            Self::Format(why) => status::bad_request(why),
+            Self::Fit => status::unprocessable_patch(),
+            Self::Untyped(why) => status::untyped(why),
+        }
+    }
+}
+
+/// Merges `patch` into `original`, an object of type `ty`.
+pub(super) fn merge(original: Value, patch: &Value, ty: Option<&Type>) -> Result<Value, Error> {
+    let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
+        return Err(Error::Format("invalid JSON document".to_owned()));
+    };
+    let context = ty.map_or(Context::Unknown, Context::Message);
+    merge_map(original, patch.clone(), context).map(Value::Object)
+}
+
+/// What is known about the map being merged.
+#[derive(Clone, Copy)]
+enum Context<'s> {
+    Message(&'s Type),
+    MapOf(&'s Shape),
+    Unknown,
+}
+
+impl<'s> Context<'s> {
+    fn field(self, name: &str) -> Option<&'s Field> {
+        match self {
+            Self::Message(ty) => ty.field(name),
+            _ => None,
+        }
+    }
+
+    /// The context of what is below key `name`.
+    fn below(self, name: &str) -> Self {
+        let shape = match self {
+            Self::Message(ty) => ty.field(name).map(|f| &f.shape),
+            Self::MapOf(shape) => Some(shape),
+            Self::Unknown => None,
+        };
+        shape.map_or(Context::Unknown, Self::of)
+    }
+
+    fn of(shape: &'s Shape) -> Self {
+        match shape {
+            Shape::Message(id) => Self::Message(Schema::get().type_of(*id)),
+            Shape::Map(inner) => Self::MapOf(inner),
+            Shape::List(inner) => Self::of(inner),
+            Shape::Scalar(..) => Self::Unknown,
+        }
+    }
+}
+
+fn merge_map(
+    mut original: Map<String, Value>,
+    mut patch: Map<String, Value>,
+    context: Context<'_>,
+) -> Result<Map<String, Value>, Error> {
+    if let Some(directive) = patch.remove(PATCH) {
+        return match directive.as_str() {
+            Some("replace") => Ok(patch),
+            Some("delete") => Ok(Map::new()),
+            _ => Err(unknown_directive(directive, patch)),
+        };
+    }
+    retain_keys(&mut original, &mut patch)?;
+    set_orders(&mut original, &mut patch, context)?;
+    for (key, value) in patch {
+        if let Some(list) = key.strip_prefix(DELETE_PRIMITIVES) {
+            delete_primitives(&mut original, list, &value)?;
+            continue;
+        }
+        if value.is_null() {
+            original.remove(&key);
+            continue;
+        }
+        let merged = match (original.remove(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => {
+                Value::Object(merge_map(old, new, context.below(&key))?)
+            }
+            (Some(Value::Array(old)), Value::Array(new)) => {
+                Value::Array(merge_list(old, new, context, &key)?)
+            }
+            (_, value) => without_directives(value),
+        };
+        original.insert(key, merged);
+    }
+    Ok(original)
+}
+
+fn unknown_directive(directive: Value, mut patch: Map<String, Value>) -> Error {
+    let name = go_format(&directive);
+    patch.insert(PATCH.to_owned(), directive);
+    let map = go_format(&Value::Object(patch));
+    Error::Untyped(format!("unknown patch type: {name} in map: {map}"))
+}
+
+fn retain_keys(
+    original: &mut Map<String, Value>,
+    patch: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
+    let bad = || Error::Format("invalid patch format of retainKeys".to_owned());
+    let keys = keys.as_array().ok_or_else(bad)?;
+    if patch.keys().any(|k| !k.starts_with('$') && !keys.iter().any(|kept| kept == k)) {
+        return Err(bad());
+    }
+    original.retain(|key, _| keys.iter().any(|kept| kept == key));
+    Ok(())
+}
+
+fn delete_primitives(
+    original: &mut Map<String, Value>,
+    list: &str,
+    gone: &Value,
+) -> Result<(), Error> {
+    let gone = gone
+        .as_array()
+        .ok_or_else(|| Error::Format("invalid patch format of primitive list".to_owned()))?;
+    if let Some(Value::Array(items)) = original.get_mut(list) {
+        items.retain(|item| !gone.contains(item));
+    }
+    Ok(())
+}
+
+/// Handles `$setElementOrder/F` together with the patch of list `F`.
+fn set_orders(
+    original: &mut Map<String, Value>,
+    patch: &mut Map<String, Value>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    let directives: Vec<String> =
+        patch.keys().filter(|k| k.starts_with(SET_ORDER)).cloned().collect();
+    for directive in directives {
+        let name = directive[SET_ORDER.len()..].to_owned();
+        let order = match patch.remove(&directive) {
+            Some(Value::Array(order)) => order,
+            _ => {
+                let why = "invalid patch format of setElementOrder list";
+                return Err(Error::Format(why.to_owned()));
+            }
+        };
+        let key = context.field(&name).and_then(|f| f.patch.key);
+        let list_patch = match patch.remove(&name) {
+            Some(Value::Array(items)) => {
+                check_order(&items, &order, key)?;
+                Some(items)
+            }
+            Some(other) => {
+                patch.insert(name, other);
+                continue;
+            }
+            None => None,
+        };
+        if let Some(Value::Array(deleted)) = patch.remove(&format!("{DELETE_PRIMITIVES}{name}")) {
+            delete_primitives(original, &name, &Value::Array(deleted))?;
+        }
+        let before = match original.get(&name) {
+            Some(Value::Array(items)) => items.clone(),
+            _ => Vec::new(),
+        };
+        let merged = match list_patch {
+            Some(items) if original.contains_key(&name) => {
+                merge_list(before.clone(), items, context, &name)?
+            }
+            Some(items) => items.into_iter().map(without_directives).collect(),
+            None if original.contains_key(&name) => before.clone(),
+            None => continue,
+        };
+        original.insert(name, Value::Array(reorder(merged, &order, &before, key)));
+    }
+    Ok(())
+}
+
+/// The patched entries must appear in the order the directive gives.
+fn check_order(items: &[Value], order: &[Value], key: Option<&str>) -> Result<(), Error> {
+    let mut wanted = items.iter().filter(|i| i.get(PATCH).is_none_or(|p| p != "delete")).peekable();
+    for place in order {
+        if wanted.peek().is_some_and(|item| same(item, place, key)) {
+            wanted.next();
+        }
+    }
+    if wanted.peek().is_none() {
+        return Ok(());
+    }
+    let items = go_format(&Value::Array(items.to_vec()));
+    let order = go_format(&Value::Array(order.to_vec()));
+    Err(Error::Untyped(format!(
+        "The order in patch list:\n{items}\n doesn't match $setElementOrder list:\n{order}\n"
+    )))
+}
+
+fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
+    match key {
+        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
+        None => a == b,
+    }
+}
+
+fn position(list: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {
+    list.iter().position(|other| same(other, item, key))
+}
+
+fn merge_list(
+    original: Vec<Value>,
+    patch: Vec<Value>,
+    context: Context<'_>,
+    name: &str,
+) -> Result<Vec<Value>, Error> {
+    let rule = context.field(name).map(|f| f.patch).unwrap_or_default();
+    if !rule.merge {
+        return Ok(patch.into_iter().map(without_directives).collect());
+    }
+    let Some(key) = rule.key else {
+        let mut merged = original.clone();
+        merged.extend(patch.iter().filter(|p| !original.contains(p)).cloned());
+        return Ok(reorder(merged, &patch, &original, None));
+    };
+    let (kept, patch) = list_directives(original.clone(), patch, key)?;
+    let mut merged = kept;
+    for item in &patch {
+        if item.get(key).is_none() {
+            return Err(Error::Fit);
+        }
+        match position(&merged, item, Some(key)) {
+            Some(at) => {
+                let old = std::mem::take(&mut merged[at]);
+                merged[at] = merge_item(old, item, context.below(name))?;
+            }
+            None => merged.push(without_directives(item.clone())),
+        }
+    }
+    Ok(reorder(merged, &patch, &original, Some(key)))
+}
+
+fn merge_item(old: Value, patch: &Value, context: Context<'_>) -> Result<Value, Error> {
+    match (old, patch) {
+        (Value::Object(old), Value::Object(patch)) => {
+            merge_map(old, patch.clone(), context).map(Value::Object)
+        }
+        _ => Err(Error::Fit),
+    }
+}
+
+/// Carries out `$patch` in list entries; gives what is left of the list and of the patch.
+fn list_directives(
+    mut original: Vec<Value>,
+    patch: Vec<Value>,
+    key: &str,
+) -> Result<(Vec<Value>, Vec<Value>), Error> {
+    let mut plain = Vec::new();
+    let mut replace = false;
+    for item in patch {
+        let Value::Object(map) = &item else { return Err(Error::Fit) };
+        match map.get(PATCH).map(|d| d.as_str()) {
+            None => plain.push(item),
+            Some(Some("delete")) => {
+                if !map.contains_key(key) {
+                    return Err(Error::Fit);
+                }
+                original.retain(|old| !same(old, &item, Some(key)));
+            }
+            Some(Some("replace")) => replace = true,
+            Some(Some("merge")) => {
+                let why = "merging lists cannot yet be specified in the patch";
+                return Err(Error::Untyped(why.to_owned()));
+            }
+            Some(_) => {
+                let mut map = map.clone();
+                let directive = map.remove(PATCH).unwrap_or_default();
+                return Err(unknown_directive(directive, map));
+            }
+        }
+    }
+    Ok(if replace { (plain, Vec::new()) } else { (original, plain) })
+}
+
+/// Order of a merged list: entries named by `order` in that order, the others in the order they
+/// had; between two of different sorts, the one that was in front stays in front. An entry that
+/// was not there before comes first.
+fn reorder(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
+    let (mut named, mut others): (Vec<_>, Vec<_>) =
+        merged.into_iter().partition(|item| position(order, item, key).is_some());
+    named.sort_by_key(|item| position(order, item, key));
+    others.sort_by_key(|item| position(before, item, key));
+    let mut result = Vec::with_capacity(named.len() + others.len());
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    while let (Some(left), Some(right)) = (others.peek(), named.peek()) {
+        let in_front = match (position(before, left, key), position(before, right, key)) {
+            (Some(left), Some(right)) => left < right,
+            _ => false,
+        };
+        result.extend(if in_front { others.next() } else { named.next() });
+    }
+    result.extend(others);
+    result.extend(named);
+    result
+}
+
+/// A patch taken as a value: directives and nulls inside it go.
+fn without_directives(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.into_iter().filter(|(k, v)| !k.starts_with('$') && !v.is_null());
+            Value::Object(kept.map(|(k, v)| (k, without_directives(v))).collect())
+        }
+        Value::Array(items) => {
+            let kept = items.into_iter().filter(|i| i.get(PATCH).is_none());
+            Value::Array(kept.map(without_directives).collect())
+        }
+        other => other,
+    }
+}
+
+/// A value as Go's `%v` prints it: `map[a:1 b:[x y]]`.
+pub(super) fn go_format(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(go_format).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<_> =
+                map.iter().map(|(k, v)| format!("{k}:{}", go_format(v))).collect();
+            entries.sort();
+            format!("map[{}]", entries.join(" "))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Recorded patches of a real server.
+
+use serde_json::json;
+
+use super::*;
+
+const SERVICE: Gvk<'static> = Gvk { group: "", version: "v1", kind: "Service" };
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "s", "labels": {"a": "1", "b": "2"}},
+        "spec": {
+            "ports": [
+                {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080},
+                {"name": "https", "protocol": "TCP", "port": 443, "targetPort": 8443}
+            ],
+            "selector": {"app": "web"}, "type": "ClusterIP"
+        },
+        "status": {"loadBalancer": {}}
+    })
+}
+
+fn strategic(body: &Value) -> Result<Value, Failure> {
+    let decoded = patch(PatchKind::Strategic, &service(), body, SERVICE, FieldValidation::Warn)?;
+    Ok(decoded.value)
+}
+
+fn port_names(object: &Value) -> Vec<&str> {
+    let ports = object["spec"]["ports"].as_array().expect("ports is a list");
+    ports.iter().map(|p| p["name"].as_str().unwrap_or("-")).collect()
+}
+
+#[test]
+fn a_new_port_is_prepended_unless_the_order_is_given() {
+    let added = strategic(&json!({"spec": {"ports": [{"name": "m", "port": 9090}]}}));
+    assert_eq!(port_names(&added.expect("merges")), ["m", "http", "https"]);
+    let ordered = strategic(&json!({"spec": {
+        "$setElementOrder/ports": [{"port": 80}, {"port": 81}, {"port": 443}],
+        "ports": [{"port": 81, "name": "mid"}]
+    }}));
+    assert_eq!(port_names(&ordered.expect("merges")), ["http", "mid", "https"]);
+}
+
+#[test]
+fn the_patch_of_a_client_side_apply() {
+    let patched = strategic(&json!({
+        "metadata": {"annotations": {"x": "y"}},
+        "spec": {
+            "$setElementOrder/ports": [{"port": 443}],
+            "ports": [{"port": 80, "$patch": "delete"}, {"port": 443, "targetPort": 9443}],
+            "selector": {"app": null, "tier": "x"}
+        }
+    }))
+    .expect("merges");
+    assert_eq!(port_names(&patched), ["https"]);
+    assert_eq!(patched["spec"]["ports"][0]["targetPort"], 9443);
+    assert_eq!(patched["spec"]["selector"], json!({"tier": "x"}));
+    assert_eq!(patched["metadata"]["annotations"], json!({"x": "y"}));
+}
+
+#[test]
+fn directives_replace_delete_and_retain() {
+    let replaced = strategic(&json!({"spec": {"selector": {"$patch": "replace", "c": "3"}}}));
+    assert_eq!(replaced.expect("merges")["spec"]["selector"], json!({"c": "3"}));
+    let emptied = strategic(&json!({"spec": {"ports": [{"$patch": "replace"}]}}));
+    assert_eq!(emptied.expect("merges")["spec"].get("ports"), None);
+    let retained = strategic(&json!({"spec": {"$retainKeys": ["ports"]}}));
+    let spec = &retained.expect("merges")["spec"];
+    assert_eq!(spec.as_object().map(|s| s.len()), Some(1));
+}
+
+#[test]
+fn finalizers_merge_and_are_deleted_as_scalars() {
+    let with = json!({"metadata": {"finalizers": ["example.com/b", "example.com/a"]}});
+    let first = strategic(&with).expect("merges");
+    let body = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/b"]}});
+    let second = patch(PatchKind::Strategic, &first, &body, SERVICE, FieldValidation::Warn);
+    assert_eq!(second.expect("merges").value["metadata"]["finalizers"], json!(["example.com/a"]));
+}
+
+#[test]
+fn wrong_directives_are_errors_without_a_type() {
+    let unknown = strategic(&json!({"spec": {"$patch": "explode"}})).expect_err("is unknown");
+    assert_eq!(unknown.code, 500);
+    assert_eq!(unknown.message, "unknown patch type: explode in map: map[$patch:explode]");
+    let order = strategic(&json!({"spec": {
+        "$setElementOrder/ports": [{"port": 80}], "ports": [{"port": 443, "name": "x"}]
+    }}));
+    assert_eq!(
+        order.expect_err("the order lacks a port").message,
+        "The order in patch list:\n[map[name:x port:443]]\n doesn't match $setElementOrder \
+         list:\n[map[port:80]]\n"
+    );
+}
+
+#[test]
+fn a_json_patch_that_does_not_apply_is_422_without_a_cause() {
+    for body in [
+        json!([{"op": "test", "path": "/spec/type", "value": "NodePort"}]),
+        json!([{"op": "replace", "path": "/metadata/labels/none", "value": "b"}]),
+    ] {
+        let result = patch(PatchKind::Json, &service(), &body, SERVICE, FieldValidation::Warn);
+        assert_eq!(result.expect_err("does not apply"), status::unprocessable_patch());
+    }
+}
+
+#[test]
+fn bodies_of_the_wrong_form_are_400() {
+    let failure = parse(PatchKind::Json, br#"{"spec":{}}"#).expect_err("is an object");
+    assert_eq!(
+        failure.message,
+        "error decoding patch: json: cannot unmarshal object into Go value of type \
+         []handlers.jsonPatchOp"
+    );
+    let failure = parse(PatchKind::Json, b"not json").expect_err("is no JSON");
+    assert_eq!(
+        failure.message,
+        "error decoding patch: invalid character 'o' in literal null (expecting 'u')"
+    );
+    assert!(parse(PatchKind::Merge, b"[]").is_err());
+    assert!(parse(PatchKind::Strategic, b"{}").is_ok());
+}
+
+#[test]
+fn a_merge_patch_of_a_wrong_type_has_neither_kind_nor_name() {
+    let body = json!({"spec": {"ports": "x"}});
+    let result = patch(PatchKind::Merge, &service(), &body, SERVICE, FieldValidation::Warn);
+    let failure = result.expect_err("ports is a list");
+    assert_eq!((failure.code, failure.reason.as_str()), (422, "Invalid"));
+    assert!(failure.message.starts_with(" \"\" is invalid: patch: Invalid value: \"{"));
+    assert!(failure.message.ends_with(
+        "}\": json: cannot unmarshal string into Go struct field ServiceSpec.spec.ports of type \
+         []v1.ServicePort"
+    ));
+    assert_eq!(failure.details["causes"][0]["field"], "patch");
+    assert_eq!(failure.details.get("kind"), None);
+}
+
+#[test]
+fn a_merge_patch_drops_nulls_and_warns_of_unknown_fields() {
+    let body = json!({"metadata": {"labels": null}, "spec": {"nonsense": 1, "other": null}});
+    let decoded = patch(PatchKind::Merge, &service(), &body, SERVICE, FieldValidation::Warn);
+    let decoded = decoded.expect("merges");
+    assert_eq!(decoded.value["metadata"], json!({"name": "s"}));
+    assert_eq!(decoded.warnings, ["unknown field \"spec.nonsense\""]);
+}
