@@ -12,6 +12,7 @@ use model::{
 
 use crate::claims::Claims;
 use crate::service;
+use crate::touched::keys;
 
 /// Settings of an agent that planning depends on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,16 +104,7 @@ pub fn affected(cluster: &Cluster, change: &Change) -> BTreeSet<ServiceName> {
         Change::Apply(_) => BTreeSet::new(),
         Change::Delete(kind, namespace, name) => gone(cluster, *kind, namespace, name),
         Change::Complete(kind, present) => {
-            let keys: Vec<(Name, Name)> = match kind {
-                Kind::Service => {
-                    keys(cluster.services.keys().map(|key| (&key.namespace, &key.name)))
-                }
-                Kind::EndpointSlice => {
-                    keys(cluster.slices.keys().map(|key| (&key.namespace, &key.name)))
-                }
-                _ => Vec::new(),
-            };
-            let missing = keys.into_iter().filter(|key| !present.contains(key));
+            let missing = keys(cluster, *kind).into_iter().filter(|key| !present.contains(key));
             missing.flat_map(|(namespace, name)| gone(cluster, *kind, &namespace, &name)).collect()
         }
     }
@@ -131,10 +123,6 @@ fn gone(cluster: &Cluster, kind: Kind, namespace: &Name, name: &Name) -> BTreeSe
 
 fn service_of_slice(cluster: &Cluster, name: SliceName) -> Option<ServiceName> {
     cluster.slices.get(&name)?.service.clone()
-}
-
-fn keys<'a>(names: impl Iterator<Item = (&'a Name, &'a Name)>) -> Vec<(Name, Name)> {
-    names.map(|(namespace, name)| (namespace.clone(), name.clone())).collect()
 }
 
 /// The whole view of a node, from nothing.
