@@ -52,6 +52,8 @@ pub struct RawWatch {
     resource: ApiResource,
     listed: BTreeSet<(Name, Name)>,
     delay: Duration,
+    /// Whether the server was found not to have the resource type.
+    missing: bool,
 }
 
 impl Client {
@@ -77,6 +79,7 @@ impl Client {
             resource,
             listed: BTreeSet::new(),
             delay: FIRST_DELAY,
+            missing: false,
         }
     }
 }
@@ -90,6 +93,16 @@ impl RawWatch {
         loop {
             let event = match self.events.next().await {
                 Some(Ok(event)) => event,
+                Some(Err(error)) if is_missing(&error) && !self.missing => {
+                    // An older or smaller server: there are none of these, as long as that lasts.
+                    tracing::info!(
+                        resource = self.resource.plural,
+                        "the API server has no such resource"
+                    );
+                    self.missing = true;
+                    self.delay = LONGEST_DELAY;
+                    return RawEvent::Complete(BTreeSet::new());
+                }
                 Some(Err(error)) => {
                     let delay = self.delay;
                     self.delay = (delay * 2).min(LONGEST_DELAY);
@@ -98,7 +111,10 @@ impl RawWatch {
                 }
                 None => return std::future::pending().await,
             };
-            self.delay = FIRST_DELAY;
+            if !matches!(event, watcher::Event::Init) {
+                self.delay = FIRST_DELAY;
+                self.missing = false;
+            }
             if let Some(event) = self.take(event) {
                 return event;
             }
@@ -148,6 +164,11 @@ fn into_values<const METADATA: bool>(
         watcher::Event::InitApply(raw) => watcher::Event::InitApply(raw.value),
         watcher::Event::InitDone => watcher::Event::InitDone,
     }
+}
+
+/// Whether the server does not have the resource type at all.
+fn is_missing(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// Says what went wrong with a watch and waits, unless the watch has merely expired.

@@ -17,6 +17,7 @@ pub mod agent;
 mod clock;
 pub mod controller;
 pub mod dns;
+mod http;
 
 use std::path::Path;
 

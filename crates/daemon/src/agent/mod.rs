@@ -11,13 +11,31 @@
 //! There is no delay between syncs: a change that comes alone is in the kernel at once, a burst
 //! is taken together because it queues while a sync runs (compare D44).
 
+mod addresses;
+mod announce;
+mod health;
+mod health_check_ports;
+mod metrics;
+mod node;
+mod run;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use anyhow::Context as _;
+use hyper::StatusCode;
 use ipnet::IpNet;
 use model::NodeName;
+use nft::Dataplane;
 use plan::DetectorMode;
+
+use self::health::Health;
+use self::metrics::Metrics;
+use self::run::Loop;
+use crate::connect;
+use crate::http::{Answer, Server};
 
 /// Settings of the agent.
 #[derive(Clone, Debug)]
@@ -63,7 +81,19 @@ impl AgentConfig {
 /// When the configuration is unusable: no kubeconfig, an address that is taken, no netlink. A
 /// server that is away is not an error.
 pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let _ = (config, shutdown);
+    let health = Arc::new(Health::new());
+    let metrics = Arc::new(Metrics::new());
+    let _health_server = config.health_bind.map(|bind| serve_health(bind, &health)).transpose()?;
+    let _metrics_server =
+        config.metrics_bind.map(|bind| serve_metrics(bind, &health, &metrics)).transpose()?;
+    let client = connect(config.kubeconfig.as_deref()).await?;
+    tracing::info!(node = %config.node, "programming this node");
+    let mut agent = Loop::start(config, &client, health, metrics)?;
+    tokio::select! {
+        worked = agent.work() => worked?,
+        () = shutdown => {}
+    }
+    agent.stop().await;
     Ok(())
 }
 
@@ -72,5 +102,31 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
 /// # Errors
 /// When the kernel refuses.
 pub fn cleanup() -> anyhow::Result<()> {
-    Ok(())
+    Ok(Dataplane::open(nft::Settings::default())?.cleanup()?)
+}
+
+fn serve_health(bind: SocketAddr, health: &Arc<Health>) -> anyhow::Result<Server> {
+    let health = Arc::clone(health);
+    Server::start(bind, move |path| match path {
+        "/healthz" => health.healthz(),
+        "/livez" => health.livez(),
+        _ => Answer::not_found(),
+    })
+    .with_context(|| format!("serve health on {bind}; choose another --healthz-bind-address"))
+}
+
+fn serve_metrics(
+    bind: SocketAddr,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Server> {
+    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
+    Server::start(bind, move |path| match path {
+        "/metrics" => Answer::text(StatusCode::OK, metrics.encode()),
+        "/proxyMode" => Answer::text(StatusCode::OK, "nftables"),
+        "/healthz" => health.healthz(),
+        "/livez" => health.livez(),
+        _ => Answer::not_found(),
+    })
+    .with_context(|| format!("serve metrics on {bind}; choose another --metrics-bind-address"))
 }

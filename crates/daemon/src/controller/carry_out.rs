@@ -33,10 +33,10 @@ impl Worker {
                 continue;
             }
             let outcome = self.write(&work.key, &write).await;
-            if matches!(outcome, Outcome::Failed { .. }) {
+            if outcome.is_failed() {
                 failed.extend(target);
             }
-            let stop = matches!(outcome, Outcome::Failed { .. }) && !work.key.is_collective();
+            let stop = outcome.is_failed() && !work.key.is_collective();
             if !matches!(write, Write::Event(_)) {
                 outcomes.push((write, outcome));
             }

@@ -34,6 +34,13 @@ pub(crate) enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether the write was not carried out.
+    pub(crate) fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+}
+
 /// Everything the controllers know and have to do.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -151,11 +158,6 @@ impl Controller {
     /// How many keys wait to be planned.
     pub(crate) fn waiting(&self) -> usize {
         self.queue.len()
-    }
-
-    /// What the controllers know.
-    pub(crate) fn cluster(&self) -> &Cluster {
-        &self.cluster
     }
 
     fn plan(&mut self, key: &Key, now: Now) -> Vec<Write> {

@@ -15,6 +15,7 @@ mod feed;
 mod inventory;
 mod key;
 mod machine;
+mod metrics;
 mod pending;
 mod queue;
 mod run;
@@ -22,13 +23,17 @@ mod run;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use cluster::lease::Seat;
+use hyper::StatusCode;
 use plan::AddressPool;
 
+use self::metrics::Metrics;
 use self::run::Loop;
 use crate::connect;
+use crate::http::{Answer, Server};
 
 /// Settings of the controller.
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ pub async fn run(
     config: ControllerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let _server = config.health_bind.map(|bind| serve(bind, &metrics)).transpose()?;
     let client = connect(config.kubeconfig.as_deref()).await?;
     tokio::pin!(shutdown);
     let mut held = match config.seat {
@@ -62,7 +69,7 @@ pub async fn run(
         None => None,
     };
     tracing::info!("controlling");
-    let mut controllers = Loop::start(&client, config.pool);
+    let mut controllers = Loop::start(&client, config.pool, metrics);
     let lost = async {
         match &mut held {
             Some(held) => held.keep(&client).await,
@@ -79,4 +86,14 @@ pub async fn run(
         held.release(&client).await.context("give up the lease")?;
     }
     Ok(())
+}
+
+fn serve(bind: SocketAddr, metrics: &Arc<Metrics>) -> anyhow::Result<Server> {
+    let metrics = Arc::clone(metrics);
+    Server::start(bind, move |path| match path {
+        "/healthz" | "/livez" => Answer::text(StatusCode::OK, "ok"),
+        "/metrics" => Answer::text(StatusCode::OK, metrics.encode()),
+        _ => Answer::not_found(),
+    })
+    .with_context(|| format!("serve health and metrics on {bind}; choose another address"))
 }

@@ -13,6 +13,7 @@ use super::carry_out::Worker;
 use super::feed::{Fed, feed};
 use super::key::{KINDS, Key};
 use super::machine::{Controller, Outcome};
+use super::metrics::Metrics;
 use crate::clock::Clock;
 
 /// How many keys are worked on at a time.
@@ -25,12 +26,13 @@ pub(crate) struct Loop {
     source: Source,
     fed: mpsc::Receiver<Fed>,
     _feeders: JoinSet<()>,
+    metrics: Arc<Metrics>,
     worker: Worker,
     workers: JoinSet<(Key, Vec<(Write, Outcome)>)>,
 }
 
 impl Loop {
-    pub(crate) fn start(client: &Client, pool: AddressPool) -> Self {
+    pub(crate) fn start(client: &Client, pool: AddressPool, metrics: Arc<Metrics>) -> Self {
         let (fed, feeders) = feed(client);
         Self {
             controller: Controller::new(pool),
@@ -38,6 +40,7 @@ impl Loop {
             source: cluster::source(client, &KINDS, SourceOptions::Everything),
             fed,
             _feeders: feeders,
+            metrics,
             worker: Worker {
                 client: client.clone(),
                 sink: Sink::new(client.clone()),
@@ -57,6 +60,7 @@ impl Loop {
                 tracing::debug!(key = ?work.key, writes = work.writes.len(), "writing");
                 self.workers.spawn(self.worker.clone().carry_out(work));
             }
+            self.metrics.waiting(self.controller.waiting());
             self.wait().await;
         }
     }
@@ -74,11 +78,18 @@ impl Loop {
             Some(batch) = self.source.next() => self.take(batch),
             Some(fed) = self.fed.recv() => self.feed(fed),
             Some(done) = self.workers.join_next() => match done {
-                Ok((key, outcomes)) => self.controller.done(key, outcomes, self.clock.now()),
+                Ok((key, outcomes)) => self.done(key, outcomes),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             () = timer => {}
         }
+    }
+
+    fn done(&mut self, key: Key, outcomes: Vec<(Write, Outcome)>) {
+        let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_failed()).count();
+        let written = outcomes.len() - failed;
+        self.metrics.wrote(key.controller(), written as u64, failed as u64);
+        self.controller.done(key, outcomes, self.clock.now());
     }
 
     fn take(&mut self, batch: Batch) {
