@@ -1,0 +1,207 @@
+//! Depth 1: manifests through `wire`, planned by `plan`, judged by `verdict`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use model::{
+    Action as Do, Backend, Change, Cluster, Family, Frontend, FrontendKind, Kind, Masquerade,
+    NodeContext, NodeView, Outcome, Packet, ServiceView,
+};
+use plan::{AgentSettings, DetectorMode, NodePortAddresses};
+
+use crate::story::{Action, Expected, Origin, Story};
+
+/// A story's cluster and the node that handles its packets.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: String,
+}
+
+/// Runs a story; one line for each thing that is not as told.
+pub(crate) fn run(story: &Story) -> Vec<String> {
+    let mut world = World::new(story);
+    let mut failures = Vec::new();
+    for step in &story.steps {
+        if world.take(story, &step.action) {
+            continue;
+        }
+        let Action::Packet { from, to, protocol, expected } = &step.action else { continue };
+        let context = world.context();
+        let packet = world.packet(&context, from, *to, *protocol);
+        let judged = verdict::judge(&world.cluster, &context, &packet);
+        let told = simplify(&judged.outcome);
+        if told != *expected {
+            let place = story.place(step);
+            failures.push(format!(
+                "{place}: verdict says {told:?} ({:?}), not {expected:?}",
+                judged.reason
+            ));
+        }
+        let view = plan::node_view(&world.cluster, &context);
+        let planned = planned(&view, &context, &packet);
+        if planned != *expected {
+            failures
+                .push(format!("{}: plan says {planned:?}, not {expected:?}", story.place(step)));
+        }
+    }
+    failures
+}
+
+impl World {
+    pub(crate) fn new(story: &Story) -> Self {
+        let mut world = Self { cluster: Cluster::default(), node: "node1".to_owned() };
+        world.apply(story, "objects.yaml");
+        world
+    }
+
+    /// Takes a step that changes the world; false for packets.
+    pub(crate) fn take(&mut self, story: &Story, action: &Action) -> bool {
+        match action {
+            Action::Node(name) => self.node.clone_from(name),
+            Action::Apply(section) => self.apply(story, section),
+            Action::Delete { kind, namespace, name } => {
+                let kind = match kind.as_str() {
+                    "Service" => Kind::Service,
+                    "EndpointSlice" => Kind::EndpointSlice,
+                    "Node" => Kind::Node,
+                    "ServiceCIDR" => Kind::ServiceCidr,
+                    _ => panic!("{}: cannot delete a {kind}", story.name),
+                };
+                let change = Change::Delete(kind, namespace.as_str().into(), name.as_str().into());
+                self.cluster.apply(change);
+            }
+            Action::Packet { .. } => return false,
+        }
+        true
+    }
+
+    fn apply(&mut self, story: &Story, section: &str) {
+        for value in story.section(section) {
+            let object = wire::to_model::object(&value)
+                .unwrap_or_else(|rejected| panic!("{}: {section}: {rejected:?}", story.name));
+            self.cluster.apply(Change::Apply(object));
+        }
+    }
+
+    pub(crate) fn context(&self) -> NodeContext {
+        let settings = AgentSettings {
+            detector: DetectorMode::NodeCidr,
+            node_port_addresses: NodePortAddresses::Primary,
+            masquerade_all: false,
+        };
+        plan::context(&self.cluster, &self.node.as_str().into(), &settings)
+            .unwrap_or_else(|| panic!("no Node {}", self.node))
+    }
+
+    pub(crate) fn packet(
+        &self,
+        context: &NodeContext,
+        from: &Origin,
+        to: SocketAddr,
+        protocol: model::Protocol,
+    ) -> Packet {
+        let same_family = |address: &&IpAddr| address.is_ipv4() == to.is_ipv4();
+        let node = context.node_addresses.iter().find(same_family).copied().unwrap_or(to.ip());
+        Packet {
+            node: context.node.clone(),
+            from_node: *from == Origin::Node,
+            interface: match from {
+                Origin::Node => String::new(),
+                Origin::Pod(_) => "veth-pod".to_owned(),
+                Origin::Client(_) | Origin::RemotePod(_) => "eth0".to_owned(),
+            },
+            protocol,
+            source: SocketAddr::new(from.address(to.ip(), node), 40000),
+            destination: to,
+        }
+    }
+}
+
+/// An outcome as stories tell it.
+pub(crate) fn simplify(outcome: &Outcome) -> Expected {
+    match outcome {
+        Outcome::Delivered { to, masqueraded } => {
+            Expected::Delivered { to: to.clone(), masqueraded: masqueraded.clone() }
+        }
+        Outcome::Rejected => Expected::Refused,
+        Outcome::Dropped => Expected::Dropped,
+        Outcome::Untouched(_) => Expected::Untouched,
+    }
+}
+
+/// What a dataplane that follows the view to the letter does with the packet.
+fn planned(view: &NodeView, context: &NodeContext, packet: &Packet) -> Expected {
+    let services = || view.services.values().map(|service| &**service);
+    if let Some((service, frontend)) = services()
+        .flat_map(|service| service.frontends.iter().map(move |frontend| (service, frontend)))
+        .find(|(_, frontend)| matches(frontend, context, packet))
+    {
+        return carry(service, frontend, context, packet);
+    }
+    let address = packet.destination.ip();
+    if services().any(|service| service.cluster_ips.contains(&address)) {
+        return Expected::Refused;
+    }
+    if view.service_cidrs.iter().any(|network| network.contains(&address)) {
+        return Expected::Dropped;
+    }
+    Expected::Untouched
+}
+
+fn matches(frontend: &Frontend, context: &NodeContext, packet: &Packet) -> bool {
+    let address = packet.destination.ip();
+    let here = match frontend.kind {
+        FrontendKind::ClusterIp(ip)
+        | FrontendKind::ExternalIp(ip)
+        | FrontendKind::LoadBalancer(ip) => ip == address,
+        FrontendKind::NodePort(family) => {
+            family == Family::of(address) && context.node_addresses.contains(&address)
+        }
+    };
+    here && frontend.protocol == packet.protocol && frontend.port.get() == packet.destination.port()
+}
+
+fn carry(
+    _service: &ServiceView,
+    frontend: &Frontend,
+    context: &NodeContext,
+    packet: &Packet,
+) -> Expected {
+    let source = packet.source.ip();
+    if let Some(ranges) = &frontend.source_ranges {
+        let vip = packet.destination.ip();
+        let own = |range: &model::IpNet| {
+            source == vip && context.node_addresses.iter().any(|address| range.contains(address))
+        };
+        if !ranges.iter().any(|range| range.contains(&source) || own(range)) {
+            return Expected::Dropped;
+        }
+    }
+    let pod = !packet.from_node
+        && match &context.local_detector {
+            model::LocalDetector::NodeCidr(networks) => {
+                networks.iter().any(|network| network.contains(&source))
+            }
+            other => panic!("stories use NodeCidr, not {other:?}"),
+        };
+    let action = if pod || packet.from_node { &frontend.internal } else { &frontend.external };
+    let backends = match action {
+        Do::Balance(backends) => backends,
+        Do::Reject(_) => return Expected::Refused,
+        Do::Drop(_) => return Expected::Dropped,
+    };
+    let masquerade = match frontend.masquerade {
+        Masquerade::Never => false,
+        Masquerade::OffCluster => !pod,
+        Masquerade::Always => true,
+        Masquerade::NodeOnly => packet.from_node,
+    };
+    let hairpin = |backend: &Backend| backend.local && backend.address.ip() == source;
+    let to: BTreeSet<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    let masqueraded = backends
+        .iter()
+        .filter(|backend| masquerade || hairpin(backend))
+        .map(|backend| backend.address)
+        .collect();
+    Expected::Delivered { to, masqueraded }
+}

@@ -1,0 +1,31 @@
+//! Runs every file of `stories/` at three depths.
+//!
+//! ```text
+//!  stories/*.txtar ─▶ Story ─▶ model:  wire + plan against verdict        (milliseconds)
+//!                        ├───▶ fake:   nft's tables in a fake kernel
+//!                        └───▶ kernel: nf_tables, real packets, namespaces
+//! ```
+
+mod in_model;
+mod story;
+
+use std::path::PathBuf;
+
+fn stories() -> Vec<story::Story> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../stories");
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "txtar"));
+    files.sort();
+    assert!(!files.is_empty(), "no stories in {}", folder.display());
+    files.iter().map(|file| story::Story::read(file)).collect()
+}
+
+#[test]
+fn every_story_holds_in_the_model() {
+    let mut failures = Vec::new();
+    for story in stories() {
+        failures.extend(in_model::run(&story));
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
