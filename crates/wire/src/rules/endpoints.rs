@@ -1,23 +1,103 @@
-//! endpoints: rules to be filled in.
+//! `core/v1` Endpoints.
 
 use serde_json::Value;
 
+use super::error::{each, required};
+use super::fields::{self, Fields, items};
+use super::service::validate_protocol;
+use super::{ip, meta, text};
 use crate::kinds::Env;
 use crate::status::FieldError;
 
-pub(crate) fn default(_: &mut Value, _: &Env) {}
-
-pub(crate) fn validate_create(_: &Value, _: &Env) -> Vec<FieldError> {
-    Vec::new()
-}
-
-pub(crate) fn validate_update(_: &Value, _: &Value, _: &Env) -> Vec<FieldError> {
-    Vec::new()
-}
-
-pub(crate) fn warnings(_: &Value, _: Option<&Value>) -> Vec<String> {
-    Vec::new()
-}
-
+/// Header of every request for Endpoints.
 pub(crate) const DEPRECATION: &str =
     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+
+/// Ports are TCP unless they say otherwise.
+pub(crate) fn default(endpoints: &mut Value, _: &Env) {
+    for subset in items(endpoints, "/subsets") {
+        for port in items(subset, "/ports").filter(|port| port.is_object()) {
+            fields::default(port, "/protocol", "TCP");
+        }
+    }
+}
+
+/// All errors of a new Endpoints object.
+pub(crate) fn validate_create(endpoints: &Value, _: &Env) -> Vec<FieldError> {
+    let mut errors = meta::validate(endpoints, true, text::dns_subdomain);
+    for (index, subset) in endpoints.list("/subsets").iter().enumerate() {
+        errors.extend(validate_subset(subset, &format!("subsets[{index}]")));
+    }
+    errors
+}
+
+/// All errors of a changed Endpoints object. Subsets that did not change are not judged again
+/// (semantics 1.8).
+pub(crate) fn validate_update(new: &Value, old: &Value, env: &Env) -> Vec<FieldError> {
+    let mut errors = meta::validate_update(new, old);
+    if new.list("/subsets") == old.list("/subsets") {
+        errors.extend(meta::validate(new, true, text::dns_subdomain));
+    } else {
+        errors.extend(validate_create(new, env));
+    }
+    errors
+}
+
+/// Warns of addresses that are not written canonically.
+pub(crate) fn warnings(endpoints: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, subset) in endpoints.list("/subsets").iter().enumerate() {
+        for list in ["addresses", "notReadyAddresses"] {
+            for (at, address) in subset.list(&format!("/{list}")).iter().enumerate() {
+                let field = format!("subsets[{index}].{list}[{at}].ip");
+                warnings.extend(ip::address_warning(&field, address.text("/ip")));
+            }
+        }
+    }
+    warnings
+}
+
+fn validate_subset(subset: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if subset.list("/addresses").is_empty() && subset.list("/notReadyAddresses").is_empty() {
+        errors.push(required(field, "must specify `addresses` or `notReadyAddresses`"));
+    }
+    for list in ["addresses", "notReadyAddresses"] {
+        for (index, address) in subset.list(&format!("/{list}")).iter().enumerate() {
+            errors.extend(validate_address(address, &format!("{field}.{list}[{index}]")));
+        }
+    }
+    let ports = subset.list("/ports");
+    for (index, port) in ports.iter().enumerate() {
+        let field = format!("{field}.ports[{index}]");
+        let name = port.text("/name");
+        if !name.is_empty() {
+            errors.extend(each(format!("{field}.name"), name, text::dns_label(name)));
+        } else if ports.len() > 1 {
+            errors.push(required(format!("{field}.name"), ""));
+        }
+        let number = port.int("/port");
+        errors.extend(each(format!("{field}.port"), number, text::port_number(number)));
+        errors.extend(validate_protocol(port, &field));
+        if let Some(name) = port.at("/appProtocol").as_str() {
+            errors.extend(each(format!("{field}.appProtocol"), name, text::qualified_name(name)));
+        }
+    }
+    errors
+}
+
+fn validate_address(address: &Value, field: &str) -> Vec<FieldError> {
+    let value = address.text("/ip");
+    let mut errors = each(format!("{field}.ip"), value, ip::address(value));
+    let hostname = address.text("/hostname");
+    if !hostname.is_empty() {
+        errors.extend(each(format!("{field}.hostname"), hostname, text::dns_label(hostname)));
+    }
+    if let Some(node) = address.at("/nodeName").as_str() {
+        errors.extend(each(format!("{field}.nodeName"), node, text::dns_subdomain(node)));
+    }
+    if errors.is_empty() {
+        errors = ip::not_special(&format!("{field}.ip"), value);
+    }
+    errors
+}

@@ -1,14 +1,47 @@
-//! ip_address: rules to be filled in.
+//! `networking.k8s.io/v1` IPAddress: one allocated cluster IP.
 
 use serde_json::Value;
 
+use super::error::{each, immutable, required};
+use super::fields::Fields;
+use super::{ip, meta, text};
 use crate::kinds::Env;
 use crate::status::FieldError;
 
-pub(crate) fn validate_create(_: &Value, _: &Env) -> Vec<FieldError> {
-    Vec::new()
+/// All errors of a new IPAddress, whose name is the address in canonical form.
+pub(crate) fn validate_create(address: &Value, _: &Env) -> Vec<FieldError> {
+    let mut errors = meta::validate(address, false, ip::canonical_address);
+    let field = "spec.parentRef";
+    let parent = address.at("/spec/parentRef");
+    if parent.is_null() {
+        errors.push(required(field, ""));
+        return errors;
+    }
+    let group = parent.text("/group");
+    if !group.is_empty() {
+        errors.extend(each(format!("{field}.group"), group, text::dns_subdomain(group)));
+    }
+    for name in ["resource", "name"] {
+        let value = parent.text(&format!("/{name}"));
+        let field = format!("{field}.{name}");
+        if value.is_empty() {
+            errors.push(required(field, ""));
+        } else {
+            errors.extend(each(field, value, text::path_segment(value)));
+        }
+    }
+    let namespace = parent.text("/namespace");
+    errors.extend(each(format!("{field}.namespace"), namespace, text::path_segment(namespace)));
+    errors
 }
 
-pub(crate) fn validate_update(_: &Value, _: &Value, _: &Env) -> Vec<FieldError> {
-    Vec::new()
+/// All errors of a changed IPAddress.
+pub(crate) fn validate_update(new: &Value, old: &Value, env: &Env) -> Vec<FieldError> {
+    let mut errors = meta::validate_update(new, old);
+    errors.extend(validate_create(new, env));
+    let (now, before) = (new.at("/spec/parentRef"), old.at("/spec/parentRef"));
+    if now != before {
+        errors.push(immutable("spec.parentRef", now.clone()));
+    }
+    errors
 }

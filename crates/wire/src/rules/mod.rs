@@ -15,11 +15,13 @@ pub mod meta;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub mod quantity;
 pub(crate) mod replica_set;
 pub(crate) mod secret;
 pub mod service;
 pub(crate) mod service_account;
 pub(crate) mod service_cidr;
+pub(crate) mod workload;
 
 pub(crate) mod error;
 pub(crate) mod fields;
@@ -80,3 +82,6 @@ pub(crate) fn no_warnings(_: &Value, _: Option<&Value>) -> Vec<String> {
 pub(crate) fn no_fields(_: &Value) -> Vec<(&'static str, String)> {
     Vec::new()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

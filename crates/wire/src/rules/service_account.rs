@@ -1,14 +1,19 @@
-//! service_account: rules to be filled in.
+//! `core/v1` ServiceAccount.
 
 use serde_json::Value;
 
+use super::{meta, text};
 use crate::kinds::Env;
 use crate::status::FieldError;
 
-pub(crate) fn validate_create(_: &Value, _: &Env) -> Vec<FieldError> {
-    Vec::new()
+/// All errors of a new ServiceAccount.
+pub(crate) fn validate_create(account: &Value, _: &Env) -> Vec<FieldError> {
+    meta::validate(account, true, text::dns_subdomain)
 }
 
-pub(crate) fn validate_update(_: &Value, _: &Value, _: &Env) -> Vec<FieldError> {
-    Vec::new()
+/// All errors of a changed ServiceAccount.
+pub(crate) fn validate_update(new: &Value, old: &Value, env: &Env) -> Vec<FieldError> {
+    let mut errors = meta::validate_update(new, old);
+    errors.extend(validate_create(new, env));
+    errors
 }
