@@ -1,10 +1,15 @@
 //! What the agent calls: one value that keeps the kernel equal to the plan.
 
+use std::collections::BTreeSet;
+
 use model::NodeView;
 
+use crate::diff::diff;
 use crate::error::Error;
 use crate::kernel::{Kernel, Watch};
+use crate::layout::{Layout, Spot, udp_spots};
 use crate::ruleset::{Op, Ruleset};
+use crate::stale::Stale;
 
 /// Settings that do not come from the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,8 +35,8 @@ pub struct Synced {
     pub added: usize,
     /// Elements removed.
     pub removed: usize,
-    /// Whether the tables were read back and differed from what we last wrote
-    /// (a restart with other contents, or a foreign change).
+    /// Whether the kernel held tables of ours that were not as expected: foreign changes, or at
+    /// the first sync what an earlier process left.
     pub repaired: bool,
     /// Stale UDP conntrack entries deleted (D36).
     pub forgotten: usize,
@@ -59,6 +64,12 @@ pub trait Netfilter {
     /// # Errors
     /// When the kernel cannot be reached or its answer not be read.
     fn read(&mut self) -> Result<Ruleset, Error>;
+
+    /// Deletes tracked connections that are stale and returns how many.
+    ///
+    /// # Errors
+    /// When the kernel cannot be reached or refuses.
+    fn forget(&mut self, stale: &Stale) -> Result<usize, Error>;
 }
 
 /// Keeps nf_tables equal to the latest [`NodeView`].
@@ -66,6 +77,11 @@ pub trait Netfilter {
 pub struct Dataplane<N = Kernel> {
     netfilter: N,
     settings: Settings,
+    /// What the kernel holds, as far as we know; `None` before the first sync and after a failed
+    /// one. Only an optimisation: the kernel can always be read back.
+    layout: Option<Layout>,
+    /// UDP frontends whose connections have not been checked since they changed.
+    unchecked: BTreeSet<Spot>,
 }
 
 impl Dataplane<Kernel> {
@@ -78,7 +94,7 @@ impl Dataplane<Kernel> {
     }
 
     /// A source of events that tells when somebody else changed our tables; answer it with
-    /// [`Self::verify`].
+    /// [`Self::verify`]. Open it in the same network namespace.
     ///
     /// # Errors
     /// When the event socket cannot be opened.
@@ -90,40 +106,118 @@ impl Dataplane<Kernel> {
 impl<N: Netfilter> Dataplane<N> {
     /// Over any kernel.
     pub fn new(netfilter: N, settings: Settings) -> Self {
-        Self { netfilter, settings }
+        Self { netfilter, settings, layout: None, unchecked: BTreeSet::new() }
     }
 
     /// Makes the kernel do what the view says, in one transaction.
     ///
     /// The first call, and the first after a failed one, reads the tables back and changes only
     /// what differs, so that a restart interrupts nobody. Later calls cost as much as the
-    /// Services that changed (told by [`std::sync::Arc`] pointer).
+    /// Services that changed (told by [`std::sync::Arc`] pointer). When a later call finds that
+    /// the kernel does not hold what we left there, it repairs that as well.
     ///
     /// # Errors
-    /// When the kernel refuses; it still does what it did before. Call again to retry.
+    /// When the kernel refuses; it still does what it did before. Or when only the clean-up of
+    /// UDP connections failed. Either way call again to retry.
     pub fn sync(&mut self, view: &NodeView) -> Result<Synced, Error> {
-        let _ = (view, &self.settings, self.netfilter.read()?);
-        Ok(Synced::default())
+        let mut synced = match self.layout.take() {
+            None => self.adopt(view)?,
+            Some(mut layout) => {
+                let update = layout.update(view);
+                self.unchecked.extend(update.udp);
+                match self.commit(&update.operations, false) {
+                    Ok(synced) => {
+                        self.layout = Some(layout);
+                        synced
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "reading tables back"
+                        );
+                        self.adopt(view)?
+                    }
+                }
+            }
+        };
+        synced.forgotten = self.forget()?;
+        Ok(synced)
     }
 
-    /// Reads the tables back, compares them with the last synced view and repairs them.
+    /// Reads the tables back, compares them with the last synced view and repairs them. Does
+    /// nothing before the first sync and after a failed one.
     ///
     /// # Errors
     /// As [`Self::sync`].
     pub fn verify(&mut self) -> Result<Synced, Error> {
-        Ok(Synced::default())
+        let Some(layout) = &self.layout else { return Ok(Synced::default()) };
+        let want = layout.ruleset();
+        let everything = layout.udp_spots();
+        let operations = diff(&self.netfilter.read()?, &want);
+        if operations.is_empty() {
+            return Ok(Synced::default());
+        }
+        let mut synced = self.commit(&operations, true)?;
+        // While our rules were missing, clients may have opened connections that bypass them.
+        self.unchecked.extend(everything);
+        synced.forgotten = self.forget()?;
+        Ok(synced)
     }
 
-    /// Deletes our tables. Established connections through them end.
+    /// Deletes our tables. New connections find no Service any more.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn cleanup(&mut self) -> Result<(), Error> {
-        self.netfilter.commit(&[]).map(drop)
+        self.layout = None;
+        let have = self.netfilter.read()?;
+        self.netfilter.commit(&diff(&have, &Ruleset::new())).map(drop)
     }
 
     /// The kernel behind it.
     pub fn netfilter(&self) -> &N {
         &self.netfilter
+    }
+
+    /// The kernel behind it, for tests that make it fail.
+    pub fn netfilter_mut(&mut self) -> &mut N {
+        &mut self.netfilter
+    }
+
+    fn adopt(&mut self, view: &NodeView) -> Result<Synced, Error> {
+        let layout = Layout::new(view, self.settings.masquerade_mark);
+        let have = self.netfilter.read()?;
+        self.unchecked.extend(udp_spots(&have));
+        self.unchecked.extend(layout.udp_spots());
+        let operations = diff(&have, &layout.ruleset());
+        let synced = self.commit(&operations, !have.is_empty())?;
+        self.layout = Some(layout);
+        Ok(synced)
+    }
+
+    fn commit(&mut self, operations: &[Op], found: bool) -> Result<Synced, Error> {
+        if operations.is_empty() {
+            return Ok(Synced::default());
+        }
+        let sent = self.netfilter.commit(operations)?;
+        let (mut added, mut removed) = (0, 0);
+        for operation in operations {
+            match operation {
+                Op::AddElements(_, _, elements) => added += elements.len(),
+                Op::DeleteElements(_, _, keys) => removed += keys.len(),
+                _ => {}
+            }
+        }
+        let Sent { messages, bytes } = sent;
+        Ok(Synced { messages, bytes, added, removed, repaired: found, forgotten: 0 })
+    }
+
+    fn forget(&mut self) -> Result<usize, Error> {
+        let Some(layout) = self.layout.as_ref().filter(|_| !self.unchecked.is_empty()) else {
+            return Ok(0);
+        };
+        let forgotten = self.netfilter.forget(&layout.stale(&self.unchecked))?;
+        self.unchecked.clear();
+        Ok(forgotten)
     }
 }

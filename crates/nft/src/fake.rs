@@ -8,6 +8,7 @@ use model::{Outcome, Packet};
 use crate::dataplane::{Netfilter, Sent};
 use crate::error::Error;
 use crate::ruleset::{Op, Ruleset};
+use crate::stale::Stale;
 
 /// Holds tables as nf_tables would, refuses transactions on demand, and traces packets through
 /// the rules that it holds.
@@ -36,6 +37,10 @@ impl Fake {
 }
 
 impl Netfilter for Fake {
+    fn forget(&mut self, _stale: &Stale) -> Result<usize, Error> {
+        Ok(0)
+    }
+
     fn commit(&mut self, _operations: &[Op]) -> Result<Sent, Error> {
         Ok(Sent::default())
     }

@@ -1,53 +1,232 @@
-//! The real kernel.
+//! The real kernel: the only file that changes tables.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use model::Family;
+
+use crate::conntrack::Conntrack;
 use crate::dataplane::{Netfilter, Sent};
 use crate::error::Error;
-use crate::ruleset::{Op, Ruleset};
+use crate::layout::is_entry;
+use crate::netlink::abi::NFNLGRP_NFTABLES;
+use crate::netlink::batch::DUMP_INTERRUPTED;
+use crate::netlink::{self, Answer, Batch, Described, Message, Request};
+use crate::ruleset::{Op, Ruleset, Set, Table};
+use crate::socket::Socket;
+use crate::stale::Stale;
 
 /// nf_tables and conntrack of one network namespace.
 #[derive(Debug)]
-pub struct Kernel {}
+pub struct Kernel {
+    socket: Socket,
+    conntrack: Conntrack,
+}
 
 impl Kernel {
-    /// Opens the current network namespace's.
+    /// Opens the current network namespace's, which it then keeps to, whatever namespace the
+    /// calling thread enters later.
     ///
     /// # Errors
     /// When netlink sockets cannot be opened.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self {})
+        Ok(Self { socket: Socket::open(0)?, conntrack: Conntrack::open()? })
     }
 
     pub(crate) fn watch(&self) -> Result<Watch, Error> {
-        Err(Error::Faked)
+        let socket = Socket::open(1 << (NFNLGRP_NFTABLES - 1))?;
+        ignore_events_of(&socket, self.socket.port())?;
+        Ok(Watch { socket })
+    }
+
+    fn send(&mut self, batch: &Batch, operations: &[Op]) -> Result<(), Error> {
+        let doing = "send a transaction to nf_tables";
+        self.socket.send(&batch.bytes).map_err(|source| Error::Io { doing, source })?;
+        // The kernel has answered before `send` returns.
+        let mut acknowledged = false;
+        let last = batch.next_sequence().wrapping_sub(2);
+        let mut refusal = None;
+        let doing = "read nf_tables' answer to a transaction";
+        loop {
+            let received = self.socket.receive(false);
+            let Some(bytes) = received.map_err(|source| Error::Io { doing, source })? else {
+                break;
+            };
+            for message in Message::split(bytes) {
+                match message.error() {
+                    Some(0) => acknowledged |= message.sequence == last,
+                    Some(code) => {
+                        refusal
+                            .get_or_insert((message.sequence, io::Error::from_raw_os_error(-code)));
+                    }
+                    None => {}
+                }
+            }
+        }
+        match refusal {
+            Some((sequence, source)) => Err(refused(batch, operations, sequence, source)),
+            None if acknowledged => Ok(()),
+            None => Err(Error::Answer { doing, reason: "it did not acknowledge".to_owned() }),
+        }
+    }
+
+    /// Asks and collects the whole answer; `None` if the thing asked for does not exist or the
+    /// tables changed while the kernel was telling about them.
+    fn ask(&mut self, request: Request<'_>) -> Result<Asked, Error> {
+        let doing = "read back our tables";
+        let io_error = |source| Error::Io { doing, source };
+        let sequence = self.socket.sequence(1);
+        self.socket.send(&netlink::request(request, sequence)).map_err(io_error)?;
+        let mut answers = Vec::new();
+        let mut interrupted = false;
+        loop {
+            let bytes = self.socket.receive(true).map_err(io_error)?.unwrap_or_default();
+            for message in Message::split(bytes).filter(|message| message.sequence == sequence) {
+                interrupted |= message.flags & DUMP_INTERRUPTED != 0;
+                let done = i32::from(message.kind) == libc::NLMSG_DONE;
+                match message.error() {
+                    _ if done && interrupted => return Ok(Asked::Changed),
+                    _ if done => return Ok(Asked::Answers(answers)),
+                    Some(0) => return Ok(Asked::Answers(answers)),
+                    Some(code) if -code == libc::ENOENT => return Ok(Asked::Nothing),
+                    Some(code) => return Err(io_error(io::Error::from_raw_os_error(-code))),
+                    None => {
+                        let broken = || format!("a broken answer to {request:?}");
+                        let answer = netlink::decode(message);
+                        answers
+                            .push(answer.ok_or_else(|| Error::Answer { doing, reason: broken() })?);
+                    }
+                }
+            }
+        }
+    }
+
+    fn generation(&mut self) -> Result<Option<u32>, Error> {
+        let Asked::Answers(answers) = self.ask(Request::Generation)? else { return Ok(None) };
+        Ok(answers.iter().find_map(|answer| match answer {
+            Answer::Generation(generation) => Some(*generation),
+            _ => None,
+        }))
+    }
+
+    /// One try at reading everything; `None` if somebody changed something meanwhile.
+    fn try_read(&mut self) -> Result<Option<Ruleset>, Error> {
+        let generation = self.generation()?;
+        let mut ruleset = Ruleset::new();
+        for family in Family::ALL {
+            match self.ask(Request::Table(family))? {
+                Asked::Nothing => continue,
+                Asked::Changed => return Ok(None),
+                Asked::Answers(_) => {}
+            }
+            let Some(table) = self.read_table(family)? else { return Ok(None) };
+            ruleset.insert(family, table);
+        }
+        let same = generation.is_some() && generation == self.generation()?;
+        Ok(same.then_some(ruleset))
+    }
+
+    fn read_table(&mut self, family: Family) -> Result<Option<Table>, Error> {
+        let mut table = Table::default();
+        for request in [Request::Chains(family), Request::Rules(family), Request::Sets(family)] {
+            let Asked::Answers(answers) = self.ask(request)? else { return Ok(None) };
+            for answer in answers {
+                match answer {
+                    Answer::Chain(name, chain) => {
+                        table.chains.insert(name, chain);
+                    }
+                    Answer::Rule(chain, rule) => {
+                        table.chains.entry(chain).or_default().rules.push(rule);
+                    }
+                    Answer::Set(name, spec) => {
+                        let elements = Default::default();
+                        table.sets.insert(name, Set { spec, elements });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (name, set) in table.sets.iter_mut().filter(|(_, set)| !set.spec.dynamic) {
+            let Asked::Answers(answers) = self.ask(Request::Elements(family, name))? else {
+                return Ok(None);
+            };
+            let lists = answers.into_iter().filter_map(|answer| match answer {
+                Answer::Elements(elements) => Some(elements),
+                _ => None,
+            });
+            set.elements = lists.flatten().collect();
+        }
+        Ok(Some(table))
     }
 }
 
 impl Netfilter for Kernel {
-    fn commit(&mut self, _operations: &[Op]) -> Result<Sent, Error> {
-        Ok(Sent::default())
+    /// As one transaction, unless it is longer than this process may send at once: without
+    /// CAP_NET_ADMIN on the host that is about 400 KiB (`net.core.wmem_max` twice), some 4,000
+    /// elements. What is longer goes in several transactions, ordered so that a Service appears
+    /// only when all that belongs to it is there.
+    fn commit(&mut self, operations: &[Op]) -> Result<Sent, Error> {
+        let ordered = order(operations);
+        let limit = self.socket.limit();
+        let first = self.socket.sequence(0);
+        let batches = Batch::encode(&ordered, first, limit);
+        let mut sent = Sent::default();
+        for batch in &batches {
+            self.socket.sequence(batch.next_sequence().wrapping_sub(batch.first));
+            self.send(batch, &ordered)?;
+            sent.messages += batch.operations.len();
+            sent.bytes += batch.bytes.len();
+        }
+        Ok(sent)
     }
 
     fn read(&mut self) -> Result<Ruleset, Error> {
-        Ok(Ruleset::default())
+        for _ in 0..READ_TRIES {
+            if let Some(ruleset) = self.try_read()? {
+                return Ok(ruleset);
+            }
+        }
+        let reason = format!("others changed tables during all of {READ_TRIES} tries");
+        Err(Error::Answer { doing: "read back our tables", reason })
+    }
+
+    fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
+        self.conntrack.forget(stale)
     }
 }
 
-/// Tells when somebody else changed our tables. Non-blocking: wait until its descriptor is
-/// readable (`tokio::io::unix::AsyncFd`), then call [`Self::drain`].
+/// Tells when somebody else changed our tables.
+///
+/// Wait until its descriptor is readable (`tokio::io::unix::AsyncFd`), then call [`Self::drain`].
+/// Our own transactions wake nobody.
 #[derive(Debug)]
 pub struct Watch {
-    socket: OwnedFd,
+    socket: Socket,
 }
 
 impl Watch {
-    /// Reads all events that wait; true when our tables may have been changed by somebody else.
+    /// Reads all events that wait, without blocking; true when our tables may have been changed by
+    /// somebody else.
     ///
     /// # Errors
     /// When the socket cannot be read.
     pub fn drain(&mut self) -> Result<bool, Error> {
-        Ok(false)
+        let mut ours = false;
+        loop {
+            match self.socket.receive(false) {
+                Ok(None) => return Ok(ours),
+                Ok(Some(bytes)) => {
+                    ours |= Message::split(bytes).any(|message| {
+                        netlink::decode(message).is_none_or(|answer| answer.is_ours())
+                    });
+                }
+                // More events than the buffer holds: some may have been about us.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => ours = true,
+                Err(source) => {
+                    return Err(Error::Io { doing: "read events of nf_tables", source });
+                }
+            }
+        }
     }
 }
 
@@ -56,3 +235,89 @@ impl AsFd for Watch {
         self.socket.as_fd()
     }
 }
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_fd().as_raw_fd()
+    }
+}
+
+enum Asked {
+    Answers(Vec<Answer>),
+    Nothing,
+    Changed,
+}
+
+fn refused(batch: &Batch, operations: &[Op], sequence: u32, source: io::Error) -> Error {
+    let total = batch.operations.len();
+    let index = sequence.wrapping_sub(batch.first).wrapping_sub(1) as usize;
+    let operation = batch.operations.get(index).and_then(|operation| operations.get(*operation));
+    match operation {
+        Some(operation) => Error::Refused {
+            doing: Described(operation).to_string(),
+            position: index + 1,
+            total,
+            source,
+        },
+        None => Error::Refused { doing: "commit".to_owned(), position: total, total, source },
+    }
+}
+
+/// Moves element operations that show Services to packets to where a split does no harm:
+/// removals first, additions last.
+fn order(operations: &[Op]) -> Vec<Op> {
+    let rank = |operation: &Op| match operation {
+        Op::DeleteElements(_, set, _) if is_entry(set) => 0,
+        Op::AddElements(_, set, _) if is_entry(set) => 2,
+        _ => 1,
+    };
+    // A table that is created in the same transaction has no elements to remove.
+    let mut ordered = operations.to_vec();
+    ordered.sort_by_key(rank);
+    ordered
+}
+
+/// A filter in the kernel that drops events caused by our own socket, so that loading many
+/// elements does not overflow the event socket.
+fn ignore_events_of(watch: &Socket, port: u32) -> Result<(), Error> {
+    // Classic BPF loads words in network order; `nlmsg_pid` lies in host order at byte 12.
+    let port = u32::from_be_bytes(port.to_ne_bytes());
+    let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap_or_default(),
+        jt,
+        jf,
+        k,
+    };
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 12),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    attach(watch, &mut program)
+        .map_err(|source| Error::Io { doing: "filter events of nf_tables", source })
+}
+
+#[expect(unsafe_code, reason = "nix has no SO_ATTACH_FILTER")]
+fn attach(watch: &Socket, program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or_default(),
+        filter: program.as_mut_ptr(),
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&program)).unwrap_or_default();
+    // SAFETY: the descriptor is open; `program` is a sock_fprog of the length given and points to
+    // as many instructions as it says, alive until the call returns. The kernel copies them.
+    let result = unsafe {
+        libc::setsockopt(
+            watch.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            len,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reading takes milliseconds; so many changes in a row are not honest ones.
+const READ_TRIES: usize = 20;

@@ -17,15 +17,24 @@
 //! [`Fake`] takes the place of `kernel.rs` in tests: it holds the same tables
 //! and traces packets through their rules.
 
+mod conntrack;
 mod dataplane;
+mod diff;
 mod error;
-mod expr;
+pub mod expr;
 mod fake;
 mod kernel;
-mod ruleset;
+mod layout;
+mod netlink;
+pub mod ruleset;
+mod socket;
+mod stale;
 
 pub use dataplane::{Dataplane, Netfilter, Sent, Settings, Synced};
+pub use diff::diff;
 pub use error::Error;
 pub use fake::Fake;
 pub use kernel::{Kernel, Watch};
+pub use layout::{Layout, Update};
 pub use ruleset::{Op, Ruleset};
+pub use stale::{Stale, Target};

@@ -1,0 +1,101 @@
+//! How long the kernel takes for many Services, and for one change among them.
+//!
+//! `cargo run --release -p portolan-nft --example load -- [SERVICES] [ENDPOINTS]`, as root: it
+//! works in a network namespace of its own.
+
+#![expect(clippy::print_stdout, reason = "a report for people")]
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::{
+    Action, Backend, Frontend, FrontendKind, LocalDetector, Masquerade, NodeContext, NodeView,
+    Port, Protocol, ServiceName, ServiceView,
+};
+use portolan_nft::{Dataplane, Settings};
+use nix::sched::{CloneFlags, unshare};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u32>());
+    let services = numbers.next().transpose()?.unwrap_or(10_000);
+    let endpoints = numbers.next().transpose()?.unwrap_or(10);
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    let mut dataplane = Dataplane::open(Settings::default())?;
+    let watch = dataplane.events()?;
+
+    let mut view = view(services, endpoints);
+    timed("first sync, empty kernel", || dataplane.sync(&view))?;
+    timed("nothing changed", || dataplane.sync(&view))?;
+    replace(&mut view, services / 2, endpoints, 1);
+    timed("one endpoint replaced", || dataplane.sync(&view))?;
+    replace(&mut view, services / 2, endpoints + 1, 1);
+    timed("one endpoint more", || dataplane.sync(&view))?;
+    replace(&mut view, services / 2, endpoints + 2, 1);
+    timed("one endpoint more", || dataplane.sync(&view))?;
+    replace(&mut view, services / 3, endpoints + 2, 0);
+    timed("two endpoints more, known count", || dataplane.sync(&view))?;
+    timed("read back, compare", || dataplane.verify())?;
+    let mut restarted = Dataplane::open(Settings::default())?;
+    timed("first sync after a restart", || restarted.sync(&view))?;
+    timed("cleanup", || restarted.cleanup())?;
+    drop(watch);
+    Ok(())
+}
+
+fn timed<T: std::fmt::Debug, E>(what: &str, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let start = Instant::now();
+    let result = act()?;
+    println!("{:>10.3} ms  {what}: {result:?}", start.elapsed().as_secs_f64() * 1e3);
+    Ok(result)
+}
+
+fn view(services: u32, endpoints: u32) -> NodeView {
+    NodeView {
+        context: NodeContext {
+            node: "node1".into(),
+            zone: None,
+            node_addresses: [IpAddr::from([172, 30, 0, 11])].into(),
+            local_detector: LocalDetector::NodeCidr(Vec::new()),
+            masquerade_all: false,
+        },
+        service_cidrs: Default::default(),
+        services: (0..services)
+            .map(|number| service(number, endpoints, 0))
+            .map(|service| (service.name.clone(), Arc::new(service)))
+            .collect(),
+    }
+}
+
+fn replace(view: &mut NodeView, number: u32, endpoints: u32, shift: u32) {
+    let service = service(number, endpoints, shift);
+    view.services.insert(service.name.clone(), Arc::new(service));
+}
+
+fn service(number: u32, endpoints: u32, shift: u32) -> ServiceView {
+    let address = IpAddr::from(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + number));
+    let first = u32::from(Ipv4Addr::new(10, 128, 0, 0)) + number * 64;
+    let backends: Arc<[Backend]> = (0..endpoints)
+        .map(|endpoint| Ipv4Addr::from(first + endpoint + if endpoint == 0 { shift * 60 } else { 0 }))
+        .map(|address| Backend { address: (address, 8080).into(), local: false })
+        .collect();
+    let frontend = Frontend {
+        kind: FrontendKind::ClusterIp(address),
+        protocol: Protocol::Tcp,
+        port: Port::MIN.saturating_add(79),
+        port_name: "".into(),
+        internal: Action::Balance(Arc::clone(&backends)),
+        external: Action::Balance(backends),
+        masquerade: Masquerade::OffCluster,
+        affinity: None,
+        source_ranges: None,
+    };
+    ServiceView {
+        name: ServiceName::new("default", format!("service-{number}")),
+        cluster_ips: vec![address],
+        frontends: vec![frontend],
+        health_check: None,
+        report: Vec::new(),
+    }
+}

@@ -1,0 +1,77 @@
+//! Deletes connection tracking entries that lead nowhere.
+
+use std::io;
+
+use model::Family;
+
+use crate::error::Error;
+use crate::netlink::{Flow, Message, decode_flow, delete_flow, dump_flows};
+use crate::socket::Socket;
+use crate::stale::Stale;
+
+/// ctnetlink of one network namespace.
+#[derive(Debug)]
+pub(crate) struct Conntrack {
+    socket: Socket,
+}
+
+impl Conntrack {
+    pub(crate) fn open() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open(0)? })
+    }
+
+    /// Deletes all stale UDP entries and returns how many there were.
+    pub(crate) fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
+        let mut deleted = 0;
+        for family in stale.families() {
+            for flow in self.stale_flows(family, stale)? {
+                deleted += usize::from(self.delete(&flow)?);
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn stale_flows(&mut self, family: Family, stale: &Stale) -> Result<Vec<Flow>, Error> {
+        let doing = "list tracked connections";
+        let io_error = |source| Error::Io { doing, source };
+        let sequence = self.socket.sequence(1);
+        self.socket.send(&dump_flows(family, sequence)).map_err(io_error)?;
+        let mut flows = Vec::new();
+        loop {
+            let bytes = self.socket.receive(true).map_err(io_error)?.unwrap_or_default();
+            for message in Message::split(bytes).filter(|message| message.sequence == sequence) {
+                if i32::from(message.kind) == libc::NLMSG_DONE {
+                    return Ok(flows);
+                }
+                if let Some(code) = message.error() {
+                    return Err(io_error(io::Error::from_raw_os_error(-code)));
+                }
+                flows.extend(decode_flow(message).filter(|flow| is_stale(stale, flow)));
+            }
+        }
+    }
+
+    /// False if it ended by itself meanwhile.
+    fn delete(&mut self, flow: &Flow) -> Result<bool, Error> {
+        let doing = "delete a tracked connection";
+        let io_error = |source| Error::Io { doing, source };
+        let sequence = self.socket.sequence(1);
+        self.socket.send(&delete_flow(flow, sequence)).map_err(io_error)?;
+        loop {
+            let bytes = self.socket.receive(true).map_err(io_error)?.unwrap_or_default();
+            for message in Message::split(bytes).filter(|message| message.sequence == sequence) {
+                match message.error() {
+                    Some(0) => return Ok(true),
+                    Some(code) if -code == libc::ENOENT => return Ok(false),
+                    Some(code) => return Err(io_error(io::Error::from_raw_os_error(-code))),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+fn is_stale(stale: &Stale, flow: &Flow) -> bool {
+    i32::from(flow.protocol) == libc::IPPROTO_UDP
+        && stale.is_stale(flow.destination, flow.reply_source)
+}

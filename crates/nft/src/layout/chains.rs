@@ -1,0 +1,317 @@
+//! The rules: constant ones, one chain per treatment, one chain per way to pick.
+//!
+//! ```text
+//!  prerouting, output (filter)   source-ranges: drop who may not knock (D26)
+//!  prerouting, output (nat)      services ─▶ treatments ─▶ mark-* and pick-*: dnat
+//!  input, forward, output        refusals: no endpoints; forward, output: cluster-addresses
+//!  postrouting (nat)             masquerade: marked, or a pod that talks to itself
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use model::{Family, LocalDetector};
+
+use super::packet::{
+    address_words, arrives_on, destination, dnatted, from_this_node, frontend, goto, in_network,
+    jump, load, marked, new_connection, node_port, rule, set_mark, source, within,
+};
+use super::sets;
+use super::treatment::{Mark, Treatment};
+use crate::expr::{Expr, Found, Name, Reg, Verdict};
+use crate::ruleset::{Base, Chain, ChainKind, Hook, Rule};
+
+/// What the rules depend on, besides treatments.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Fixed {
+    pub(crate) detector: LocalDetector,
+    pub(crate) service_cidrs: BTreeSet<IpNet>,
+    pub(crate) mark: u32,
+}
+
+/// The chains of one family's table that exist whatever the Services.
+pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
+    let filter = ChainKind::Filter;
+    let nat = ChainKind::Nat;
+    let new = |last: Expr| rule([new_connection()], last);
+    let to = |chain: &'static str| vec![vec![goto(chain)]];
+    let check = vec![new(goto("source-ranges"))];
+    let refuse = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
+    let base =
+        |kind, hook, priority, rules| Chain { base: Some(Base { kind, hook, priority }), rules };
+    let chain = |rules| Chain { base: None, rules };
+    let chains = [
+        ("prerouting-filter", base(filter, Hook::Prerouting, BEFORE_DNAT, check.clone())),
+        ("output-before-dnat", base(filter, Hook::Output, BEFORE_DNAT, check)),
+        ("prerouting", base(nat, Hook::Prerouting, DNAT, to("services"))),
+        ("output", base(nat, Hook::Output, DNAT, to("services"))),
+        ("input", base(filter, Hook::Input, FILTER, vec![new(goto("refusals"))])),
+        ("forward", base(filter, Hook::Forward, FILTER, refuse.clone())),
+        ("output-filter", base(filter, Hook::Output, FILTER, refuse)),
+        ("postrouting", base(nat, Hook::Postrouting, SNAT, postrouting(family, fixed.mark))),
+        ("source-ranges", chain(source_ranges(family))),
+        ("services", chain(services(family))),
+        ("refusals", chain(refusals(family))),
+        ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
+        ("masquerade", chain(vec![rule([set_mark(fixed.mark, false)], Expr::Masquerade)])),
+        ("mark-masquerade", chain(vec![set_mark(fixed.mark, true)])),
+        (
+            "mark-masquerade-node",
+            chain(vec![[from_this_node(), set_mark(fixed.mark, true)].concat()]),
+        ),
+        ("mark-masquerade-off-cluster", chain(off_cluster(family, fixed))),
+    ];
+    chains.into_iter().map(|(name, chain)| (Name::Borrowed(name), chain)).collect()
+}
+
+/// The chains that one treatment needs: its own, and those that pick an endpoint.
+pub(crate) fn of_treatment(
+    family: Family,
+    fixed: &Fixed,
+    treatment: Treatment,
+) -> Vec<(Name, Chain)> {
+    let pick = |local, count| Pick {
+        node_port: treatment.node_port,
+        local,
+        count,
+        affinity: treatment.affinity,
+    };
+    let internal = pick(false, treatment.internal);
+    let mut rules = Vec::new();
+    if let Some(mark) = mark_chain(treatment.masquerade) {
+        rules.push(vec![jump(mark)]);
+    }
+    let mut picks = vec![internal];
+    if let Some(external) = treatment.external {
+        let external = pick(true, external);
+        let sources = local_pods(family, &fixed.detector).into_iter().chain([from_this_node()]);
+        rules.extend(sources.map(|source| rule([source], internal.verdict())));
+        rules.push(vec![external.verdict()]);
+        picks.push(external);
+    } else {
+        rules.push(vec![internal.verdict()]);
+    }
+    let mut chains = vec![(treatment.chain(), Chain { base: None, rules })];
+    let picks = picks.into_iter().filter(|pick| pick.count > 0);
+    chains
+        .extend(picks.map(|pick| (pick.chain(), Chain { base: None, rules: pick.rules(family) })));
+    chains
+}
+
+/// One way to pick an endpoint.
+#[derive(Clone, Copy)]
+struct Pick {
+    node_port: bool,
+    local: bool,
+    count: u32,
+    affinity: u32,
+}
+
+impl Pick {
+    fn chain(self) -> Name {
+        let kind = if self.node_port { "pick-port" } else { "pick" };
+        let local = if self.local { "-local" } else { "" };
+        match self.affinity {
+            0 => format!("{kind}{local}-{}", self.count).into(),
+            seconds => format!("{kind}{local}-{}-affinity-{seconds}s", self.count).into(),
+        }
+    }
+
+    /// Goes there, or leaves the packet to the filter chains.
+    fn verdict(self) -> Expr {
+        if self.count == 0 { Expr::Verdict(Verdict::Accept) } else { goto(self.chain()) }
+    }
+
+    /// Without affinity: draw. With: back to the remembered endpoint if it is usable, else draw
+    /// and remember, else (the memory is full) just draw.
+    fn rules(self, family: Family) -> Vec<Rule> {
+        let words = address_words(family);
+        let client = Reg(0);
+        let frontend_at = client.plus(words);
+        let endpoint = frontend_at.plus(words + 2);
+        let dnat = Expr::Dnat { family, address: endpoint, port: endpoint.plus(words) };
+        let draw = vec![
+            Expr::Numgen { modulus: self.count, to: endpoint },
+            load(self.endpoints(), self.key_at(family), endpoint),
+        ];
+        let find = self.key(family);
+        let plain = rule([find.clone(), draw.clone()], dnat.clone());
+        if self.affinity == 0 {
+            return vec![plain];
+        }
+        let timeout = u64::from(self.affinity) * 1000;
+        let service_port = vec![
+            source(family, client),
+            load(self.service_ports(), self.key_at(family), frontend_at),
+        ];
+        let remember =
+            vec![Expr::Remember { map: sets::AFFINITY, key: client, data: endpoint, timeout }];
+        let recall = vec![load(sets::AFFINITY, client, endpoint)];
+        let usable = vec![within(self.usable(), self.key_at(family))];
+        let forget = Expr::Forget { map: sets::AFFINITY, key: client };
+        let identify = [find.clone(), service_port.clone()].concat();
+        vec![
+            rule(
+                [
+                    identify.clone(),
+                    recall,
+                    find.clone(),
+                    usable,
+                    identify.clone(),
+                    remember.clone(),
+                ],
+                dnat.clone(),
+            ),
+            rule([identify], forget),
+            rule([find, draw, service_port, remember], dnat),
+            plain,
+        ]
+    }
+
+    /// Loads the key of the frontend so that it ends right before the endpoint's registers.
+    fn key(self, family: Family) -> Rule {
+        if self.node_port {
+            node_port(self.key_at(family)).to_vec()
+        } else {
+            frontend(family, self.key_at(family))
+        }
+    }
+
+    fn key_at(self, family: Family) -> Reg {
+        let words = address_words(family);
+        if self.node_port { Reg(2 * words) } else { Reg(words) }
+    }
+
+    fn endpoints(self) -> Name {
+        match (self.node_port, self.local) {
+            (false, false) => sets::ENDPOINTS,
+            (false, true) => sets::LOCAL_ENDPOINTS,
+            (true, false) => sets::PORT_ENDPOINTS,
+            (true, true) => sets::PORT_LOCAL_ENDPOINTS,
+        }
+    }
+
+    fn usable(self) -> Name {
+        match (self.node_port, self.local) {
+            (false, false) => sets::USABLE,
+            (false, true) => sets::LOCAL_USABLE,
+            (true, false) => sets::PORT_USABLE,
+            (true, true) => sets::PORT_LOCAL_USABLE,
+        }
+    }
+
+    fn service_ports(self) -> Name {
+        if self.node_port { sets::PORT_SERVICE_PORTS } else { sets::SERVICE_PORTS }
+    }
+}
+
+fn mark_chain(mark: Mark) -> Option<&'static str> {
+    match mark {
+        Mark::Never => None,
+        Mark::Always => Some("mark-masquerade"),
+        Mark::OffCluster => Some("mark-masquerade-off-cluster"),
+        Mark::NodeOnly => Some("mark-masquerade-node"),
+    }
+}
+
+/// Rules that match traffic of local pods (D13); none when nothing can tell.
+fn local_pods(family: Family, detector: &LocalDetector) -> Vec<Rule> {
+    match detector {
+        LocalDetector::ClusterCidr(nets) | LocalDetector::NodeCidr(nets) => nets
+            .iter()
+            .filter(|net| Family::of(net.addr()) == family)
+            .map(|net| in_network(source(family, Reg(0)), *net))
+            .collect(),
+        LocalDetector::BridgeInterface(name) => vec![arrives_on(name, false)],
+        LocalDetector::InterfacePrefix(prefix) => vec![arrives_on(prefix, true)],
+        LocalDetector::None => Vec::new(),
+    }
+}
+
+/// Marks everything that is not known to come from a local pod; nothing without a detector.
+fn off_cluster(family: Family, fixed: &Fixed) -> Vec<Rule> {
+    if fixed.detector == LocalDetector::None {
+        return Vec::new();
+    }
+    let pods = local_pods(family, &fixed.detector).into_iter();
+    let mut rules: Vec<Rule> =
+        pods.map(|pod| rule([pod], Expr::Verdict(Verdict::Return))).collect();
+    rules.push(set_mark(fixed.mark, true));
+    rules
+}
+
+fn services(family: Family) -> Vec<Rule> {
+    let address = Reg(0);
+    let port = address.plus(address_words(family));
+    let execute = Expr::Lookup { set: sets::TREATMENTS, from: address, then: Found::Execute };
+    vec![
+        rule(
+            [frontend(family, address), vec![load(sets::FRONTENDS, address, address)]],
+            execute.clone(),
+        ),
+        rule(
+            [
+                vec![destination(family, address), within(sets::NODE_ADDRESSES, address)],
+                node_port(port).to_vec(),
+                vec![load(sets::NODE_PORTS, port, address)],
+            ],
+            execute,
+        ),
+    ]
+}
+
+fn source_ranges(family: Family) -> Vec<Rule> {
+    let key = Reg(0);
+    let client = key.plus(address_words(family) + 2);
+    let forbidden =
+        Expr::Lookup { set: sets::ALLOWED_SOURCES, from: key, then: Found::ContinueIfAbsent };
+    let restricted = vec![within(sets::RESTRICTED, key), source(family, client), forbidden];
+    vec![rule([frontend(family, key), restricted], Expr::Verdict(Verdict::Drop))]
+}
+
+fn refusals(family: Family) -> Vec<Rule> {
+    let address = Reg(0);
+    let port = address.plus(address_words(family));
+    let of_frontend =
+        |set, last| rule([frontend(family, address), vec![within(set, address)]], last);
+    let of_port = |set, last| {
+        let on_node = vec![destination(family, address), within(sets::NODE_ADDRESSES, address)];
+        rule([on_node, node_port(port).to_vec(), vec![within(set, port)]], last)
+    };
+    let (reject, drop) = (Expr::Reject { family }, Expr::Verdict(Verdict::Drop));
+    vec![
+        of_frontend(sets::REJECTED, reject.clone()),
+        of_frontend(sets::DROPPED, drop.clone()),
+        of_port(sets::REJECTED_PORTS, reject),
+        of_port(sets::DROPPED_PORTS, drop),
+    ]
+}
+
+/// Undeclared ports of cluster IPs are refused, addresses of nobody dropped (semantics 4.6).
+fn cluster_addresses(family: Family, cidrs: &BTreeSet<IpNet>) -> Vec<Rule> {
+    let to = destination(family, Reg(0));
+    let known = vec![to.clone(), within(sets::CLUSTER_IPS, Reg(0))];
+    let mut rules = vec![rule([known], Expr::Reject { family })];
+    let cidrs = cidrs.iter().filter(|net| Family::of(net.addr()) == family);
+    let drop = Expr::Verdict(Verdict::Drop);
+    rules.extend(cidrs.map(|net| rule([in_network(to.clone(), *net)], drop.clone())));
+    rules
+}
+
+fn postrouting(family: Family, mark: u32) -> Vec<Rule> {
+    let pair = Reg(0);
+    let to_itself = vec![
+        source(family, pair),
+        destination(family, pair.plus(address_words(family))),
+        within(sets::HAIRPIN, pair),
+    ];
+    vec![rule([marked(mark)], goto("masquerade")), rule([dnatted(), to_itself], goto("masquerade"))]
+}
+
+/// Hook priorities: `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC` of
+/// `linux/netfilter_ipv4.h`, the same for IPv6.
+const DNAT: i32 = -100;
+const FILTER: i32 = 0;
+const SNAT: i32 = 100;
+/// Source ranges look at the address that the client knows.
+const BEFORE_DNAT: i32 = DNAT - 10;

@@ -1,0 +1,267 @@
+//! What one Service adds to the sets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::{
+    Action, Backend, Family, Frontend, FrontendKind, NodeContext, Port, PortName, Protocol,
+    ServiceView,
+};
+
+use super::bytes::Bytes;
+use super::sets;
+use super::treatment::{Treatment, backends};
+use crate::expr::Name;
+use crate::ruleset::{Data, Key};
+
+/// Something of which the tables can hold one only. Several Services may claim it (a shared
+/// endpoint, a load balancer address given twice by mistake); the first by name gets it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Spot {
+    Frontend(IpAddr, Protocol, Port),
+    NodePort(Family, Protocol, Port),
+    ClusterIp(IpAddr),
+    Hairpin(IpAddr),
+}
+
+impl Spot {
+    pub(crate) fn of(frontend: &Frontend) -> Self {
+        match frontend.kind {
+            FrontendKind::ClusterIp(address)
+            | FrontendKind::ExternalIp(address)
+            | FrontendKind::LoadBalancer(address) => {
+                Self::Frontend(address, frontend.protocol, frontend.port)
+            }
+            FrontendKind::NodePort(family) => {
+                Self::NodePort(family, frontend.protocol, frontend.port)
+            }
+        }
+    }
+
+    fn family(self) -> Family {
+        match self {
+            Self::Frontend(address, ..) | Self::ClusterIp(address) | Self::Hairpin(address) => {
+                Family::of(address)
+            }
+            Self::NodePort(family, ..) => family,
+        }
+    }
+
+    fn bytes(self) -> Bytes {
+        let mut bytes = Bytes::default();
+        match self {
+            Self::Frontend(address, protocol, port) => {
+                bytes.address(address).protocol(protocol).port(port)
+            }
+            Self::NodePort(_, protocol, port) => bytes.protocol(protocol).port(port),
+            Self::ClusterIp(address) => bytes.address(address),
+            Self::Hairpin(address) => bytes.address(address).address(address),
+        };
+        bytes
+    }
+}
+
+/// The spots that a Service claims, each once, sorted.
+pub(crate) fn spots(service: &ServiceView) -> Vec<Spot> {
+    let mut spots: Vec<Spot> = service.frontends.iter().map(Spot::of).collect();
+    spots.extend(service.cluster_ips.iter().copied().map(Spot::ClusterIp));
+    let endpoints = service.frontends.iter().flat_map(|frontend| {
+        backends(&frontend.internal).iter().chain(backends(&frontend.external))
+    });
+    let local = endpoints.filter(|backend| backend.local);
+    spots.extend(local.map(|backend| Spot::Hairpin(backend.address.ip())));
+    spots.sort_unstable();
+    spots.dedup();
+    spots
+}
+
+/// Elements of many Services, by family and set; unsorted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Contribution {
+    pub(crate) elements: BTreeMap<(Family, Name), Vec<(Key, Data)>>,
+    pub(crate) treatments: std::collections::BTreeSet<(Family, Treatment)>,
+}
+
+impl Contribution {
+    /// Adds what a Service contributes to the spots that `owned` says are its.
+    pub(crate) fn add(
+        &mut self,
+        context: &NodeContext,
+        service: &ServiceView,
+        owned: impl Fn(Spot) -> bool,
+    ) {
+        let mut frontends = BTreeMap::new();
+        for frontend in &service.frontends {
+            let spot = Spot::of(frontend);
+            if owned(spot) {
+                frontends.entry(spot).or_insert(frontend);
+            }
+        }
+        let names = service_ports(&frontends);
+        for (spot, frontend) in &frontends {
+            self.frontend(*spot, frontend);
+            self.source_ranges(context, *spot, frontend);
+            if frontend.affinity.is_some() {
+                let family = spot.family();
+                let service_port = (family, &frontend.port_name, frontend.protocol);
+                self.affinity(*spot, frontend, &names[&service_port]);
+            }
+        }
+        for spot in spots(service) {
+            let set = match spot {
+                Spot::ClusterIp(_) => sets::CLUSTER_IPS,
+                Spot::Hairpin(_) => sets::HAIRPIN,
+                Spot::Frontend(..) | Spot::NodePort(..) => continue,
+            };
+            if owned(spot) {
+                self.push(spot.family(), set, spot.bytes().key(), Data::None);
+            }
+        }
+    }
+
+    fn frontend(&mut self, spot: Spot, frontend: &Frontend) {
+        let family = spot.family();
+        let places = Places::of(spot);
+        let key = spot.bytes();
+        if let Some(treatment) = Treatment::of(frontend) {
+            self.treatments.insert((family, treatment));
+            self.push(family, places.entry, key.key(), treatment.bytes().data());
+            self.numbered(family, &places.endpoints, &key, backends(&frontend.internal));
+            if treatment.external.is_some() {
+                self.numbered(family, &places.local_endpoints, &key, backends(&frontend.external));
+            }
+        }
+        // Whoever has endpoints never gets as far as the filter chains with this address. When
+        // nobody has, both actions refuse; outside traffic decides how (D23).
+        let refusal = match (&frontend.external, &frontend.internal) {
+            (Action::Balance(_), action) | (action, _) => action,
+        };
+        match refusal {
+            Action::Balance(_) => {}
+            Action::Reject(_) => self.push(family, places.rejected, key.key(), Data::None),
+            Action::Drop(_) => self.push(family, places.dropped, key.key(), Data::None),
+        }
+    }
+
+    fn numbered(&mut self, family: Family, map: &Name, key: &Bytes, backends: &[Backend]) {
+        for (number, backend) in (0_u32..).zip(backends) {
+            let key = key.clone().number(number).key();
+            self.push(family, map.clone(), key, endpoint(backend).data());
+        }
+    }
+
+    /// D26, D28. Ranges of a set must not overlap.
+    fn source_ranges(&mut self, context: &NodeContext, spot: Spot, frontend: &Frontend) {
+        let (Some(ranges), Spot::Frontend(address, ..)) = (&frontend.source_ranges, spot) else {
+            return;
+        };
+        let family = spot.family();
+        let key = spot.bytes();
+        self.push(family, sets::RESTRICTED, key.key(), Data::None);
+        let mut allowed: Vec<IpNet> =
+            ranges.iter().copied().filter(|net| Family::of(net.addr()) == family).collect();
+        let holds_node =
+            |net: &IpNet| context.node_addresses.iter().any(|address| net.contains(address));
+        if allowed.iter().any(holds_node) {
+            allowed.push(IpNet::from(address));
+        }
+        for net in IpNet::aggregate(&allowed) {
+            let first = key.clone().address(net.network()).clone();
+            let last = key.clone().address(net.broadcast()).clone();
+            self.push(family, sets::ALLOWED_SOURCES, first.key_to(&last), Data::None);
+        }
+    }
+
+    /// D15, D17.
+    fn affinity(&mut self, spot: Spot, frontend: &Frontend, service_port: &Bytes) {
+        let family = spot.family();
+        let places = Places::of(spot);
+        let key = spot.bytes();
+        self.push(family, places.service_ports, key.key(), service_port.data());
+        let lists =
+            [(places.usable, &frontend.internal), (places.local_usable, &frontend.external)];
+        for (set, action) in lists {
+            for backend in backends(action) {
+                let key = key.clone().append(&endpoint(backend)).key();
+                self.push(family, set.clone(), key, Data::None);
+            }
+        }
+    }
+
+    fn push(&mut self, family: Family, set: Name, key: Key, data: Data) {
+        self.elements.entry((family, set)).or_default().push((key, data));
+    }
+}
+
+/// The sets that a frontend of one kind uses.
+struct Places {
+    entry: Name,
+    endpoints: Name,
+    local_endpoints: Name,
+    rejected: Name,
+    dropped: Name,
+    service_ports: Name,
+    usable: Name,
+    local_usable: Name,
+}
+
+impl Places {
+    fn of(spot: Spot) -> Self {
+        if matches!(spot, Spot::NodePort(..)) {
+            return Self {
+                entry: sets::NODE_PORTS,
+                endpoints: sets::PORT_ENDPOINTS,
+                local_endpoints: sets::PORT_LOCAL_ENDPOINTS,
+                rejected: sets::REJECTED_PORTS,
+                dropped: sets::DROPPED_PORTS,
+                service_ports: sets::PORT_SERVICE_PORTS,
+                usable: sets::PORT_USABLE,
+                local_usable: sets::PORT_LOCAL_USABLE,
+            };
+        }
+        Self {
+            entry: sets::FRONTENDS,
+            endpoints: sets::ENDPOINTS,
+            local_endpoints: sets::LOCAL_ENDPOINTS,
+            rejected: sets::REJECTED,
+            dropped: sets::DROPPED,
+            service_ports: sets::SERVICE_PORTS,
+            usable: sets::USABLE,
+            local_usable: sets::LOCAL_USABLE,
+        }
+    }
+}
+
+type ServicePort<'a> = (Family, &'a PortName, Protocol);
+
+/// One name per Service port with affinity: its first frontend's key, so that all its addresses
+/// share what they remember. A Service port with node ports only goes by address zero.
+fn service_ports<'a>(frontends: &BTreeMap<Spot, &'a Frontend>) -> BTreeMap<ServicePort<'a>, Bytes> {
+    let mut names = BTreeMap::new();
+    for (spot, frontend) in frontends.iter().filter(|(_, frontend)| frontend.affinity.is_some()) {
+        let family = spot.family();
+        let name = match *spot {
+            Spot::NodePort(_, protocol, port) => {
+                let zero = match family {
+                    Family::V4 => IpAddr::from([0; 4]),
+                    Family::V6 => IpAddr::from([0; 16]),
+                };
+                Spot::Frontend(zero, protocol, port).bytes()
+            }
+            spot => spot.bytes(),
+        };
+        names.entry((family, &frontend.port_name, frontend.protocol)).or_insert(name);
+    }
+    names
+}
+
+fn endpoint(backend: &Backend) -> Bytes {
+    let mut bytes = Bytes::default();
+    bytes.address(backend.address.ip());
+    // Port 0 cannot be in a view: `wire` drops slice ports without a number (D5).
+    if let Some(port) = Port::new(backend.address.port()) {
+        bytes.port(port);
+    }
+    bytes
+}

@@ -1,0 +1,113 @@
+//! Views for tests, in few words.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use model::{
+    Action, Backend, Family, Frontend, FrontendKind, LocalDetector, Masquerade, NodeContext,
+    NodeView, Port, Protocol, Reason, ServiceName, ServiceView,
+};
+
+/// Node `node1` with addresses 172.30.0.11 and fd00:30::11 and pods in 10.244.0.0/24 and
+/// fd00:10:244::/64.
+pub fn view(services: impl IntoIterator<Item = ServiceView>) -> NodeView {
+    NodeView {
+        context: NodeContext {
+            node: "node1".into(),
+            zone: None,
+            node_addresses: ["172.30.0.11", "fd00:30::11"].map(|text| ip(text)).into(),
+            local_detector: LocalDetector::NodeCidr(
+                ["10.244.0.0/24", "fd00:10:244::/64"].map(|text| text.parse().unwrap()).into(),
+            ),
+            masquerade_all: false,
+        },
+        service_cidrs: ["10.96.0.0/16", "fd00:10:96::/112"]
+            .map(|text| text.parse().unwrap())
+            .into(),
+        services: services
+            .into_iter()
+            .map(|service| (service.name.clone(), Arc::new(service)))
+            .collect(),
+    }
+}
+
+/// A Service in namespace `default` with the cluster IPs of its frontends.
+pub fn service(name: &str, frontends: impl IntoIterator<Item = Frontend>) -> ServiceView {
+    let frontends: Vec<Frontend> = frontends.into_iter().collect();
+    let cluster_ips = frontends.iter().filter_map(|frontend| match frontend.kind {
+        FrontendKind::ClusterIp(address) => Some(address),
+        _ => None,
+    });
+    let mut cluster_ips: Vec<IpAddr> = cluster_ips.collect();
+    cluster_ips.dedup();
+    let name = ServiceName::new("default", name);
+    ServiceView { name, cluster_ips, frontends, health_check: None, report: Vec::new() }
+}
+
+/// A frontend without restrictions that masquerades as usual for its kind.
+pub fn frontend(kind: FrontendKind, protocol: Protocol, number: u16, action: Action) -> Frontend {
+    Frontend {
+        kind,
+        protocol,
+        port: port(number),
+        port_name: "web".into(),
+        internal: action.clone(),
+        external: action,
+        masquerade: match kind {
+            FrontendKind::ClusterIp(_) => Masquerade::OffCluster,
+            _ => Masquerade::Always,
+        },
+        affinity: None,
+        source_ranges: None,
+    }
+}
+
+/// TCP frontend on a cluster IP.
+pub fn cluster_ip(address: &str, number: u16, action: Action) -> Frontend {
+    frontend(FrontendKind::ClusterIp(ip(address)), Protocol::Tcp, number, action)
+}
+
+/// TCP frontend on a load balancer address.
+pub fn load_balancer(address: &str, number: u16, action: Action) -> Frontend {
+    frontend(FrontendKind::LoadBalancer(ip(address)), Protocol::Tcp, number, action)
+}
+
+/// TCP frontend on a node port.
+pub fn node_port(family: Family, number: u16, action: Action) -> Frontend {
+    frontend(FrontendKind::NodePort(family), Protocol::Tcp, number, action)
+}
+
+/// Balances over these; those in this node's podCIDRs are local.
+pub fn balance(endpoints: &[&str]) -> Action {
+    let mut backends: Vec<Backend> = endpoints
+        .iter()
+        .map(|text| {
+            let address = socket(text);
+            let text = address.ip().to_string();
+            let local = text.starts_with("10.244.0.") || text.starts_with("fd00:10:244::");
+            Backend { address, local }
+        })
+        .collect();
+    backends.sort();
+    Action::Balance(backends.into())
+}
+
+pub fn reject() -> Action {
+    Action::Reject(Reason::NoEndpoints)
+}
+
+pub fn drop_() -> Action {
+    Action::Drop(Reason::NoLocalEndpoints)
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub fn port(number: u16) -> Port {
+    Port::new(number).unwrap()
+}
