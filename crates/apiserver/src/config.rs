@@ -44,6 +44,10 @@ pub struct ApiserverConfig {
     /// `--authorization-mode`. Accepted and remembered: for now whoever is authenticated may do
     /// everything.
     pub authorization_mode: Vec<String>,
+    /// `--enable-admission-plugins=DenyServiceExternalIPs`: refuse `spec.externalIPs`.
+    pub deny_service_external_ips: bool,
+    /// `--enable-admission-plugins=ServiceAccount`: pods that name no ServiceAccount get `default`.
+    pub service_account_admission: bool,
 }
 
 impl ApiserverConfig {
@@ -72,6 +76,8 @@ impl ApiserverConfig {
                 .map(str::to_owned)
                 .collect(),
             authorization_mode: vec!["AlwaysAllow".to_owned()],
+            deny_service_external_ips: false,
+            service_account_admission: false,
         }
     }
 

@@ -12,9 +12,14 @@
 //! ```
 
 pub mod api;
+mod auth;
 pub mod config;
+mod discovery;
+mod encode;
+mod http;
+mod proxy;
 pub mod registry;
 pub mod run;
 mod store;
-mod watch;
 pub mod tls;
+mod watch;

@@ -1,0 +1,188 @@
+//! Tokens of ServiceAccounts: issued by TokenRequest, believed while account and bound object
+//! live (KEP-1205).
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use wire::status::{self, CauseReason, Failure, FieldError};
+
+use super::AUTHENTICATED;
+use super::jwt::{KeyError, Signer};
+use crate::api::User;
+use crate::http::id::uuid;
+use crate::registry::Registry;
+
+/// Issues and checks the tokens.
+pub(crate) struct ServiceAccountTokens {
+    signer: Signer,
+}
+
+impl ServiceAccountTokens {
+    /// Signs with this key, PKCS #8 DER.
+    pub(crate) fn new(pkcs8: &[u8]) -> Result<Self, KeyError> {
+        Ok(Self { signer: Signer::new(pkcs8)? })
+    }
+
+    /// The user of a token of ours that is in time and whose account, and bound object, still
+    /// exist with the same uid.
+    pub(crate) fn user(&self, registry: &Registry, token: &str) -> Option<User> {
+        let claims = self.signer.verify(token)?;
+        let now = Timestamp::now().as_second();
+        let in_time =
+            claims["nbf"].as_i64()? <= now + CLOCK_SKEW && now < claims["exp"].as_i64()?;
+        let for_us = claims["aud"].as_array()?.iter().any(|audience| audience == ISSUER);
+        if !in_time || !for_us || claims["iss"] != ISSUER {
+            return None;
+        }
+        let private = &claims["kubernetes.io"];
+        let namespace = private["namespace"].as_str()?;
+        let account = &private["serviceaccount"];
+        alive(registry, "serviceaccounts", namespace, account)?;
+        for (kind, plural) in BOUND_KINDS {
+            let bound = &private[kind.to_lowercase()];
+            if !bound.is_null() {
+                alive(registry, plural, namespace, bound)?;
+            }
+        }
+        let name = account["name"].as_str()?;
+        Some(User {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+                AUTHENTICATED.to_owned(),
+            ],
+        })
+    }
+
+    /// Answers `serviceaccounts/NAME/token`: the TokenRequest with its status.
+    pub(crate) fn issue(
+        &self,
+        registry: &Registry,
+        namespace: &str,
+        name: &str,
+        request: &Value,
+    ) -> Result<Value, Failure> {
+        let account = object(registry, "serviceaccounts", namespace, name)
+            .ok_or_else(|| status::not_found("", "serviceaccounts", name))?;
+        let lifetime = lifetime(request)?;
+        let audiences = match request["spec"]["audiences"].as_array() {
+            Some(audiences) if !audiences.is_empty() => audiences.clone(),
+            _ => vec![ISSUER.into()],
+        };
+        let bound = bound(registry, namespace, name, &request["spec"]["boundObjectRef"])?;
+        let now = Timestamp::now().as_second();
+        let mut private = json!({
+            "namespace": namespace,
+            "serviceaccount": { "name": name, "uid": account["metadata"]["uid"] },
+        });
+        if let Some((key, reference)) = bound {
+            private[key] = reference;
+        }
+        let claims = json!({
+            "iss": ISSUER, "aud": audiences, "jti": uuid(),
+            "sub": format!("system:serviceaccount:{namespace}:{name}"),
+            "iat": now, "nbf": now, "exp": now + lifetime,
+            "kubernetes.io": private,
+        });
+        let token = self.signer.sign(&claims);
+        let token = token.ok_or_else(|| status::internal("no randomness to sign a token with"))?;
+        let expires = Timestamp::from_second(now + lifetime)
+            .map_err(|error| status::internal(&error.to_string()))?;
+        let mut answer = request.clone();
+        answer["kind"] = "TokenRequest".into();
+        answer["apiVersion"] = "authentication.k8s.io/v1".into();
+        answer["metadata"] = json!({ "name": name, "namespace": namespace });
+        answer["spec"]["audiences"] = audiences.into();
+        answer["spec"]["expirationSeconds"] = lifetime.into();
+        answer["status"] = json!({ "token": token, "expirationTimestamp": expires.to_string() });
+        Ok(answer)
+    }
+}
+
+fn lifetime(request: &Value) -> Result<i64, Failure> {
+    let lifetime = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_LIFETIME);
+    let why = match lifetime {
+        ..SHORTEST => "may not specify a duration less than 10 minutes",
+        SHORTEST..=LONGEST => return Ok(lifetime),
+        _ => "may not specify a duration larger than 2^32 seconds",
+    };
+    let error = FieldError {
+        field: "spec.expirationSeconds".to_owned(),
+        reason: CauseReason::Invalid,
+        message: format!("Invalid value: {lifetime}: {why}"),
+    };
+    Err(status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]))
+}
+
+/// The claim for `spec.boundObjectRef`: its name and content.
+fn bound(
+    registry: &Registry,
+    namespace: &str,
+    account: &str,
+    reference: &Value,
+) -> Result<Option<(String, Value)>, Failure> {
+    if reference.is_null() {
+        return Ok(None);
+    }
+    let kind = reference["kind"].as_str().unwrap_or_default();
+    let name = reference["name"].as_str().unwrap_or_default();
+    let Some((_, plural)) = BOUND_KINDS.iter().find(|(known, _)| *known == kind) else {
+        return Err(status::bad_request(format!("cannot bind token to object of type {kind}")));
+    };
+    let object = object(registry, plural, namespace, name)
+        .ok_or_else(|| status::not_found("", plural, name))?;
+    let uid = &object["metadata"]["uid"];
+    let wanted = reference["uid"].as_str().unwrap_or_default();
+    if !wanted.is_empty() && uid != wanted {
+        let why = format!(
+            "the UID in the bound object reference ({wanted}) does not match the UID in record. \
+             The object might have been deleted and then recreated"
+        );
+        return Err(status::conflict("", plural, name, &why));
+    }
+    if kind == "Pod" && object["spec"]["serviceAccountName"] != account {
+        return Err(status::bad_request(format!(
+            "cannot bind token for serviceaccount {} to pod running with different serviceaccount \
+             name.",
+            status::quote(account)
+        )));
+    }
+    Ok(Some((kind.to_lowercase(), json!({ "name": name, "uid": uid }))))
+}
+
+/// `Some` when the object of this reference (name, uid) is still the same one.
+fn alive(registry: &Registry, plural: &str, namespace: &str, reference: &Value) -> Option<()> {
+    let object = object(registry, plural, namespace, reference["name"].as_str()?)?;
+    (object["metadata"]["uid"] == reference["uid"]).then_some(())
+}
+
+fn object(registry: &Registry, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    let row = wire::kinds::find("", "v1", plural)?;
+    let namespace = if row.namespaced { namespace } else { "" };
+    serde_json::from_slice(&registry.get(row, namespace, name)?.json).ok()
+}
+
+/// Issuer and audience of our tokens.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// Objects that a token can be bound to.
+const BOUND_KINDS: [(&str, &str); 3] = [("Pod", "pods"), ("Secret", "secrets"), ("Node", "nodes")];
+/// Seconds.
+const DEFAULT_LIFETIME: i64 = 3600;
+const SHORTEST: i64 = 600;
+const LONGEST: i64 = 1 << 32;
+/// Seconds by which the clock may have been set back since a token was issued.
+const CLOCK_SKEW: i64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_have_bounds() {
+        let of = |seconds: i64| lifetime(&json!({ "spec": { "expirationSeconds": seconds } }));
+        assert_eq!(of(600), Ok(600));
+        assert_eq!(lifetime(&json!({})), Ok(DEFAULT_LIFETIME));
+        assert_eq!(of(599).unwrap_err().code, 422);
+        assert!(of(LONGEST + 1).unwrap_err().message.contains("larger than 2^32"));
+    }
+}

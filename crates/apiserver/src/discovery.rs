@@ -1,0 +1,372 @@
+//! What is served: groups, versions, resources, OpenAPI documents, the server's version.
+//!
+//! Everything is read off the table of kinds in `wire`.
+
+use bytes::Bytes;
+use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, Method, Response};
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+use wire::kinds::{KindRow, Subresource, kinds};
+use wire::status::{self, Failure};
+
+use crate::http::Server;
+use crate::http::negotiate::{Discovery, Format, negotiate, negotiate_discovery};
+use crate::http::reply::{self, Body};
+use crate::http::serve::Call;
+
+/// Answers a discovery path; `None` when it is none.
+pub(crate) fn respond(server: &Server, call: &Call) -> Option<Response<Body>> {
+    let path: Vec<&str> = call.path.split('/').filter(|part| !part.is_empty()).collect();
+    let page = page(server, call.request.headers(), &path)?;
+    if call.request.method() != Method::GET {
+        return Some(reply::failure(&status::method_not_allowed(), Format::Json));
+    }
+    Some(page.unwrap_or_else(|failure| reply::failure(&failure, Format::Json)))
+}
+
+type Page = Result<Response<Body>, Failure>;
+
+fn page(server: &Server, headers: &HeaderMap, path: &[&str]) -> Option<Page> {
+    match path {
+        [] => Some(Ok(json_page(headers, &root()))),
+        ["version"] => Some(Ok(json_page(headers, &version()))),
+        ["api"] => Some(groups(headers, |group| group.is_empty(), || api_versions(server))),
+        ["apis"] => Some(groups(headers, |group| !group.is_empty(), group_list)),
+        ["api", version] => resources("", version).map(|list| Ok(json_page(headers, &list))),
+        ["apis", group] => api_group(group).map(|group| Ok(json_page(headers, &group))),
+        ["apis", group, version] if !group.is_empty() => {
+            resources(group, version).map(|list| Ok(json_page(headers, &list)))
+        }
+        ["openapi", rest @ ..] => openapi(headers, rest),
+        _ => None,
+    }
+}
+
+/// `/api` and `/apis`: one document of everything, or the older ones.
+fn groups(headers: &HeaderMap, wanted: fn(&str) -> bool, plain: impl Fn() -> Value) -> Page {
+    Ok(match negotiate_discovery(headers)? {
+        Discovery::Plain => json_page(headers, &plain()),
+        Discovery::Aggregated => {
+            let document = aggregated(wanted).to_string();
+            cached(headers, AGGREGATED_TYPE, Bytes::from(document))
+        }
+    })
+}
+
+fn openapi(headers: &HeaderMap, path: &[&str]) -> Option<Page> {
+    match path {
+        ["v2"] => Some(openapi_v2(headers)),
+        ["v3"] => Some(Ok(json_page(headers, wire::openapi::index()))),
+        ["v3", "api", version] => document(headers, "", version),
+        ["v3", "apis", group, version] => document(headers, group, version),
+        _ => None,
+    }
+}
+
+fn document(headers: &HeaderMap, group: &str, version: &str) -> Option<Page> {
+    let document = wire::openapi::document(group, version)?;
+    Some(Ok(cached(headers, "application/json", Bytes::from_static(document))))
+}
+
+/// The older OpenAPI: the same types, without paths. Clients that want it as protobuf only get
+/// 406 and do without, as with servers that have none.
+fn openapi_v2(headers: &HeaderMap) -> Page {
+    let accept = headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let takes_json = accept.is_none_or(|accept| {
+        ["application/json", "*/*"].iter().any(|media| accept.contains(media)) || accept.is_empty()
+    });
+    if !takes_json {
+        return Err(status::not_acceptable(&["application/json"]));
+    }
+    let mut definitions = serde_json::Map::new();
+    for (group, version) in group_versions() {
+        let Some(text) = wire::openapi::document(group, version) else { continue };
+        let text = String::from_utf8_lossy(text).replace("#/components/schemas/", "#/definitions/");
+        let mut document: Value =
+            serde_json::from_str(&text).map_err(|error| status::internal(&error.to_string()))?;
+        if let Value::Object(schemas) = document["components"]["schemas"].take() {
+            definitions.extend(schemas);
+        }
+    }
+    let document = json!({
+        "swagger": "2.0", "info": { "title": "Kubernetes", "version": GIT_VERSION },
+        "paths": {}, "definitions": definitions,
+    });
+    Ok(cached(headers, "application/json", document.to_string().into()))
+}
+
+/// A document with a name for its content: who knows it already gets 304.
+fn cached(headers: &HeaderMap, content_type: &str, body: Bytes) -> Response<Body> {
+    let hash: String =
+        digest(&SHA256, &body).as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let etag = format!("\"{hash}\"");
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim() == etag);
+    let mut response = if known {
+        reply::bytes(304, content_type, Bytes::new())
+    } else {
+        reply::bytes(200, content_type, body)
+    };
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn json_page(headers: &HeaderMap, value: &Value) -> Response<Body> {
+    let format = match negotiate(headers) {
+        Ok(negotiated) if negotiated.format == Format::Yaml => Format::Yaml,
+        _ => Format::Json,
+    };
+    match crate::encode::render(format, false, value.to_string().into()) {
+        Ok(body) => reply::bytes(200, format.content_type(), body),
+        Err(failure) => reply::failure(&failure, Format::Json),
+    }
+}
+
+fn root() -> Value {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for (group, version) in group_versions() {
+        if !group.is_empty() {
+            paths.push(format!("/apis/{group}"));
+            paths.push(format!("/apis/{group}/{version}"));
+        }
+    }
+    for path in ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"] {
+        paths.push(path.to_owned());
+    }
+    paths.push("/version".to_owned());
+    json!({ "paths": paths })
+}
+
+fn version() -> Value {
+    let (architecture, system) = (std::env::consts::ARCH, std::env::consts::OS);
+    let architecture = match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1", "minor": MINOR, "emulationMajor": "1", "emulationMinor": MINOR,
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": MINOR,
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{system}/{architecture}"),
+    })
+}
+
+fn api_versions(server: &Server) -> Value {
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [
+            { "clientCIDR": "0.0.0.0/0", "serverAddress": server.advertised.to_string() },
+        ],
+    })
+}
+
+fn group_list() -> Value {
+    let mut groups: Vec<Value> = Vec::new();
+    for (group, _) in group_versions() {
+        if group.is_empty() || groups.iter().any(|known| known["name"] == group) {
+            continue;
+        }
+        groups.extend(api_group(group).map(|mut group| {
+            // Inside the list the groups carry no type.
+            if let Some(fields) = group.as_object_mut() {
+                fields.remove("kind");
+                fields.remove("apiVersion");
+            }
+            group
+        }));
+    }
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+fn api_group(name: &str) -> Option<Value> {
+    let versions: Vec<Value> = group_versions()
+        .into_iter()
+        .filter(|(group, _)| *group == name && !group.is_empty())
+        .map(|(_, version)| json!({ "groupVersion": format!("{name}/{version}"), "version": version }))
+        .collect();
+    let preferred = versions.first()?.clone();
+    Some(json!({
+        "kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": versions,
+        "preferredVersion": preferred,
+    }))
+}
+
+fn resources(group: &str, version: &str) -> Option<Value> {
+    let rows = kinds().iter().filter(|row| row.group == group && row.version == version);
+    let mut resources: Vec<Value> = rows.flat_map(resource).collect();
+    if resources.is_empty() {
+        return None;
+    }
+    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let mut list = json!({
+        "kind": "APIResourceList", "groupVersion": group_version, "resources": resources,
+    });
+    // The oldest document of all says no version of itself.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(list)
+}
+
+/// The entries of one row: the resource and its subresources.
+fn resource(row: &'static KindRow) -> Vec<Value> {
+    let mut own = json!({
+        "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced,
+        "kind": row.kind, "verbs": row.verbs, "storageVersionHash": storage_hash(row.stored_row()),
+    });
+    set_names(&mut own, row);
+    let mut all = vec![own];
+    for subresource in row.subresources {
+        let mut entry = json!({
+            "name": format!("{}/{}", row.plural, subresource.name), "singularName": "",
+            "namespaced": row.namespaced, "kind": subresource.kind, "verbs": subresource.verbs,
+        });
+        if !subresource.version.is_empty() {
+            entry["version"] = subresource.version.into();
+            if !subresource.group.is_empty() {
+                entry["group"] = subresource.group.into();
+            }
+        }
+        all.push(entry);
+    }
+    all
+}
+
+fn set_names(entry: &mut Value, row: &KindRow) {
+    if !row.short_names.is_empty() {
+        entry["shortNames"] = row.short_names.into();
+    }
+    if !row.categories.is_empty() {
+        entry["categories"] = row.categories.into();
+    }
+}
+
+/// `APIGroupDiscoveryList` of the groups wanted (KEP-3352).
+fn aggregated(wanted: fn(&str) -> bool) -> Value {
+    let mut items: Vec<Value> = Vec::new();
+    for (group, version) in group_versions() {
+        if !wanted(group) {
+            continue;
+        }
+        let resources: Vec<Value> = kinds()
+            .iter()
+            .filter(|row| row.group == group && row.version == version)
+            .map(aggregated_resource)
+            .collect();
+        let version = json!({ "version": version, "freshness": "Current", "resources": resources });
+        let mut metadata = json!({ "creationTimestamp": null });
+        if !group.is_empty() {
+            metadata["name"] = group.into();
+        }
+        match items.iter_mut().find(|item| item["metadata"] == metadata) {
+            Some(item) => item["versions"].as_array_mut().into_iter().for_each(|versions| {
+                versions.push(version.clone());
+            }),
+            None => items.push(json!({ "metadata": metadata, "versions": [version] })),
+        }
+    }
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "items": items,
+    })
+}
+
+fn aggregated_resource(row: &'static KindRow) -> Value {
+    let mut entry = json!({
+        "resource": row.plural, "singularResource": row.singular, "verbs": row.verbs,
+        "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
+        "responseKind": { "group": row.group, "version": row.version, "kind": row.kind },
+    });
+    set_names(&mut entry, row);
+    if !row.subresources.is_empty() {
+        let subresource = |subresource: &Subresource| {
+            let (group, version) = match subresource.version {
+                "" => (row.group, row.version),
+                version => (subresource.group, version),
+            };
+            json!({
+                "subresource": subresource.name, "verbs": subresource.verbs,
+                "responseKind": { "group": group, "version": version, "kind": subresource.kind },
+            })
+        };
+        entry["subresources"] = row.subresources.iter().map(subresource).collect();
+    }
+    entry
+}
+
+/// Every group and version once, in the table's order.
+fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut all = Vec::new();
+    for row in kinds() {
+        if !all.contains(&(row.group, row.version)) {
+            all.push((row.group, row.version));
+        }
+    }
+    all
+}
+
+/// Changes when objects are stored under another type; clients only compare it.
+fn storage_hash(row: &KindRow) -> String {
+    use base64::Engine;
+    let identity = format!("{}/{}/{}", row.group, row.version, row.kind);
+    let hash = digest(&SHA256, identity.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&hash.as_ref()[..8])
+}
+
+const AGGREGATED_TYPE: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// The release whose behaviour this server follows.
+const MINOR: &str = "36";
+const GIT_VERSION: &str = "v1.36.2+portolan";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_in_both_forms() {
+        let all = [aggregated(str::is_empty), aggregated(|group| !group.is_empty())];
+        let listed: usize = all
+            .iter()
+            .flat_map(|list| list["items"].as_array().into_iter().flatten())
+            .flat_map(|group| group["versions"].as_array().into_iter().flatten())
+            .map(|version| version["resources"].as_array().map_or(0, Vec::len))
+            .sum();
+        assert_eq!(listed, kinds().len());
+        for row in kinds() {
+            let list = resources(row.group, row.version).unwrap();
+            let entries = list["resources"].as_array().unwrap();
+            let entry = entries.iter().find(|entry| entry["name"] == row.plural).unwrap();
+            assert_eq!(entry["kind"], row.kind);
+        }
+    }
+
+    #[test]
+    fn a_group_names_its_preferred_version() {
+        let group = api_group("discovery.k8s.io").unwrap();
+        assert_eq!(group["preferredVersion"]["groupVersion"], "discovery.k8s.io/v1");
+        assert_eq!((api_group("example.com"), api_group("")), (None, None));
+    }
+
+    #[test]
+    fn a_known_document_is_not_sent_again() {
+        let first = cached(&HeaderMap::new(), "application/json", "{}".into());
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
+        assert_eq!(cached(&headers, "application/json", "{}".into()).status(), 304);
+        assert_eq!(cached(&headers, "application/json", "[]".into()).status(), 200);
+    }
+}

@@ -1,0 +1,136 @@
+//! Listening: TLS, connections, their limits and their end.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::serve::serve;
+use super::{Peer, Server};
+use crate::auth::user_of_certificate;
+
+/// Serves a listener until the server ends; then lets open requests finish for a moment.
+pub(crate) async fn listen(
+    server: Arc<Server>,
+    tls: TlsAcceptor,
+    listener: TcpListener,
+    limit: Arc<Semaphore>,
+) {
+    let mut connections = JoinSet::new();
+    let mut drained = Box::pin(server.drained());
+    loop {
+        let permit = tokio::select! {
+            () = &mut drained => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            permit = limit.clone().acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { break };
+        let accepted = tokio::select! {
+            () = &mut drained => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(server.clone(), tls.clone(), stream, permit));
+            }
+            // Out of descriptors or memory, or the client gave up. Only time helps against the
+            // former, and no event tells when there are descriptors again.
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept");
+                tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
+            }
+        }
+    }
+    drop(listener);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_ANSWERS, finished).await.is_err() {
+        tracing::warn!("some requests did not end in time; they are cut off");
+    }
+}
+
+/// One connection from handshake to end. The permit counts it while it lives.
+async fn connection(
+    server: Arc<Server>,
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+) {
+    if let Err(error) = set_options(&stream) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "cannot set socket options");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let user = certificate.and_then(|certificate| user_of_certificate(certificate));
+    let peer = Arc::new(Peer { user });
+    let drained = server.drained();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (server, peer) = (server.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(serve(server, peer, request).await) }
+    });
+    let builder = builder();
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = drained => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &*error as &dyn std::error::Error, "connection broke");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING_ANSWER);
+    builder
+}
+
+/// Small frames leave at once, and a client that is gone is noticed.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PING).with_interval(PING_ANSWER))
+}
+
+/// Connections at a time, over all listeners.
+pub(crate) const MOST_CONNECTIONS: usize = 8192;
+/// Requests at a time on one HTTP/2 connection; the real server's limit.
+const STREAMS: u32 = 100;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// From the first byte of a request's head to its last.
+const HEADERS: Duration = Duration::from_secs(32);
+const PING: Duration = Duration::from_secs(30);
+const PING_ANSWER: Duration = Duration::from_secs(15);
+/// Sent data that stays unacknowledged for this long ends the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
+/// How long requests may still take when the server ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);

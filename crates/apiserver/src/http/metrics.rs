@@ -1,0 +1,126 @@
+//! `/metrics`: what the server has done, for Prometheus.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Counters under kube-apiserver's names.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<VerbLabel, Histogram>,
+    inflight: Gauge,
+    watches: Gauge,
+}
+
+/// What a finished request was.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    /// RBAC's word, such as `list`.
+    pub(crate) verb: &'static str,
+    /// Served resource, empty for other paths.
+    pub(crate) resource: String,
+    /// HTTP status.
+    pub(crate) code: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct VerbLabel {
+    verb: &'static str,
+}
+
+/// Counts one as long as it lives.
+pub(crate) struct Counted(Gauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// All zero.
+    pub(crate) fn new() -> Self {
+        let requests = Family::default();
+        let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let (inflight, watches) = (Gauge::default(), Gauge::default());
+        let mut registry = Registry::default();
+        registry.register(
+            "apiserver_request",
+            "Requests answered, by verb, resource and HTTP status",
+            requests.clone(),
+        );
+        registry.register(
+            "apiserver_request_duration_seconds",
+            "Time from the request's head to the response's head, by verb",
+            durations.clone(),
+        );
+        registry.register(
+            "apiserver_current_inflight_requests",
+            "Requests being answered",
+            inflight.clone(),
+        );
+        registry.register("apiserver_watches", "Watches being served", watches.clone());
+        Self { registry, requests, durations, inflight, watches }
+    }
+
+    /// A request is being answered.
+    pub(crate) fn count_request(&self) -> Counted {
+        count(&self.inflight)
+    }
+
+    /// A watch is being served.
+    pub(crate) fn count_watch(&self) -> Counted {
+        count(&self.watches)
+    }
+
+    /// A request has been answered.
+    pub(crate) fn answered(&self, labels: &RequestLabels, took: Duration) {
+        self.requests.get_or_create(labels).inc();
+        self.durations.get_or_create(&VerbLabel { verb: labels.verb }).observe(took.as_secs_f64());
+    }
+
+    /// The page (OpenMetrics text).
+    pub(crate) fn page(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+/// Content-Type of [`Metrics::page`].
+pub(crate) const PAGE_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+fn count(gauge: &Gauge) -> Counted {
+    gauge.inc();
+    Counted(gauge.clone())
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_tells_what_was_answered() {
+        let metrics = Metrics::new();
+        let watch = metrics.count_watch();
+        let labels = RequestLabels { verb: "list", resource: "services".to_owned(), code: 200 };
+        metrics.answered(&labels, Duration::from_millis(2));
+        let page = metrics.page();
+        assert!(page.contains("apiserver_watches 1"));
+        let line = "apiserver_request_total{verb=\"list\",resource=\"services\",code=\"200\"} 1";
+        assert!(page.contains(line), "{page}");
+        drop(watch);
+        assert!(metrics.page().contains("apiserver_watches 0"));
+    }
+}

@@ -1,0 +1,65 @@
+//! HTTP: from a connection to an answer.
+//!
+//! ```text
+//!  accept ─▶ TLS ─▶ serve: authenticate ─▶ authorize ─▶ path ─┬─▶ discovery, health, metrics
+//!                                                             ├─▶ proxy (log, exec, port-forward)
+//!                                                             └─▶ input ─▶ registry ─▶ output
+//! ```
+
+pub(crate) mod accept;
+mod health;
+pub(crate) mod id;
+mod input;
+mod metrics;
+pub(crate) mod negotiate;
+mod output;
+pub(crate) mod path;
+pub(crate) mod query;
+pub(crate) mod reply;
+mod resource;
+pub(crate) mod serve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::api::User;
+use crate::auth::Authenticator;
+use crate::proxy::Dialer;
+use crate::registry::Registry;
+
+pub(crate) use metrics::Metrics;
+
+/// What all requests share.
+pub(crate) struct Server {
+    /// Objects.
+    pub(crate) registry: Arc<Registry>,
+    /// Users.
+    pub(crate) authenticator: Authenticator,
+    /// Connections to kubelets, pods and Services.
+    pub(crate) dialer: Dialer,
+    /// Counters.
+    pub(crate) metrics: Metrics,
+    /// Address and port for clients, as discovery tells them.
+    pub(crate) advertised: SocketAddr,
+    /// Turns true when the server ends: long answers end with it.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Done when the server ends.
+    pub(crate) fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut draining = self.draining.clone();
+        async move {
+            // An error means that the sender is gone: that is the end, too.
+            let _ = draining.wait_for(|draining| *draining).await;
+        }
+    }
+}
+
+/// The other end of a connection.
+pub(crate) struct Peer {
+    /// The user that the client certificate names.
+    pub(crate) user: Option<User>,
+}

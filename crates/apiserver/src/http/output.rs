@@ -1,0 +1,66 @@
+//! Answers of the registry as responses.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use http::Response;
+use wire::status::Failure;
+
+use super::Server;
+use super::negotiate::Format;
+use super::reply::{self, Body};
+use crate::api::{Answer, WatchEvent};
+use crate::encode::Encoder;
+
+/// Encodes an answer. `format` is that of failures.
+pub(crate) fn respond(
+    server: &Arc<Server>,
+    answer: Answer,
+    encoder: Encoder,
+    format: Format,
+) -> (Response<Body>, Vec<String>) {
+    match answer {
+        Answer::Object { code, object, warnings } => {
+            let content_type = encoder.content_type();
+            let response =
+                encoder.object(&object).map(|body| reply::bytes(code, content_type, body));
+            (or_failure(response, format), warnings)
+        }
+        Answer::List { items, resource_version, more } => {
+            let content_type = encoder.content_type();
+            let response = encoder
+                .list(items, resource_version, more)
+                .map(|pieces| reply::stream(content_type, stream::iter(pieces)));
+            (or_failure(response, format), Vec::new())
+        }
+        Answer::Watch(events) => (watch(server, events, encoder), Vec::new()),
+        Answer::Failure(failure, warnings) => (reply::failure(&failure, format), warnings),
+    }
+}
+
+/// A stream of frames that ends with the watch, or with the server.
+fn watch(
+    server: &Arc<Server>,
+    events: BoxStream<'static, WatchEvent>,
+    mut encoder: Encoder,
+) -> Response<Body> {
+    let content_type = encoder.stream_type();
+    let counted = server.metrics.count_watch();
+    let frames = events
+        .take_until(Box::pin(server.drained()))
+        .map(move |event| {
+            let _ = &counted;
+            encoder.event(&event).unwrap_or_else(|failure| {
+                let error = WatchEvent::Error(failure);
+                encoder.event(&error).unwrap_or_else(|_| Bytes::new())
+            })
+        })
+        .filter(|frame| std::future::ready(!frame.is_empty()));
+    reply::stream(content_type, frames)
+}
+
+fn or_failure(response: Result<Response<Body>, Failure>, format: Format) -> Response<Body> {
+    response.unwrap_or_else(|failure| reply::failure(&failure, format))
+}

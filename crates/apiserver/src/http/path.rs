@@ -1,0 +1,158 @@
+//! What a path means: a resource of the API, or something else.
+//!
+//! The rules are those of apiserver's `RequestInfoFactory`: a path is understood before it is
+//! known whether such a resource is served, because a refusal names it either way.
+
+/// A path of the API, taken apart.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct ResourcePath {
+    /// Whether it starts with the deprecated `watch/`.
+    pub(crate) watch: bool,
+    /// API group, empty for core.
+    pub(crate) group: String,
+    /// Version.
+    pub(crate) version: String,
+    /// Namespace, when the path names one.
+    pub(crate) namespace: Option<String>,
+    /// Plural name of the resource.
+    pub(crate) resource: String,
+    /// Name of the object.
+    pub(crate) name: Option<String>,
+    /// Subresource.
+    pub(crate) subresource: Option<String>,
+    /// What follows the subresource, without a leading slash; for `proxy`.
+    pub(crate) rest: String,
+}
+
+/// What a path means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// A resource, an object or a subresource.
+    Resource(ResourcePath),
+    /// Discovery, health and all else.
+    Other,
+}
+
+/// Takes a decoded path apart.
+pub(crate) fn parse(path: &str) -> Target {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let (group, version, parts) = match parts.as_slice() {
+        ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
+        _ => return Target::Other,
+    };
+    let (watch, parts) = match parts {
+        ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
+        _ => (false, parts),
+    };
+    let (namespace, parts) = match parts {
+        ["namespaces", _] => (None, parts),
+        ["namespaces", _, below, ..] if NAMESPACE_SUBRESOURCES.contains(below) => (None, parts),
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some(*namespace), rest),
+        _ => (None, parts),
+    };
+    let owned = |index: usize| parts.get(index).map(|part| (*part).to_owned());
+    Target::Resource(ResourcePath {
+        watch,
+        group: group.to_owned(),
+        version: version.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        resource: owned(0).unwrap_or_default(),
+        name: owned(1),
+        subresource: owned(2),
+        rest: rest_of(path, parts),
+    })
+}
+
+/// Percent-decodes a path; `None` when it is not UTF-8 or an escape is broken.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while let Some(&byte) = bytes.get(index) {
+        if byte == b'%' {
+            let digits = text.get(index + 1..index + 3)?;
+            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            out.push(u8::from_str_radix(digits, 16).ok()?);
+            index += 3;
+        } else {
+            out.push(byte);
+            index += 1;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// What follows the subresource, with the slashes as they were sent.
+fn rest_of(path: &str, parts: &[&str]) -> String {
+    let Some(rest) = parts.get(3..).filter(|rest| !rest.is_empty()) else {
+        return String::new();
+    };
+    let slash = if path.ends_with('/') { "/" } else { "" };
+    format!("{}{slash}", rest.join("/"))
+}
+
+/// Below `/api/v1/namespaces/NAME/` these are not resources in the Namespace.
+const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(path: &str) -> ResourcePath {
+        match parse(path) {
+            Target::Resource(path) => path,
+            Target::Other => panic!("{path} is not a resource"),
+        }
+    }
+
+    #[test]
+    fn lists_objects_and_subresources_are_told_apart() {
+        let list = resource("/api/v1/namespaces/ns/services/");
+        assert_eq!((list.namespace.as_deref(), list.name.as_deref()), (Some("ns"), None));
+        let object = resource("/apis/apps/v1/namespaces/ns/deployments/web");
+        assert_eq!((object.group.as_str(), object.name.as_deref()), ("apps", Some("web")));
+        let scale = resource("/apis/apps/v1/namespaces/ns/deployments/web/scale");
+        assert_eq!(scale.subresource.as_deref(), Some("scale"));
+    }
+
+    #[test]
+    fn a_namespace_is_an_object_and_a_scope() {
+        let object = resource("/api/v1/namespaces/ns");
+        assert_eq!((object.resource.as_str(), object.name.as_deref()), ("namespaces", Some("ns")));
+        assert_eq!(object.namespace, None);
+        let status = resource("/api/v1/namespaces/ns/finalize");
+        assert_eq!(status.subresource.as_deref(), Some("finalize"));
+        assert_eq!(resource("/api/v1/namespaces/ns/pods").resource, "pods");
+    }
+
+    #[test]
+    fn the_watch_prefix_is_taken_off() {
+        let watch = resource("/api/v1/watch/namespaces/ns/services/a");
+        assert!(watch.watch);
+        assert_eq!((watch.resource.as_str(), watch.name.as_deref()), ("services", Some("a")));
+    }
+
+    #[test]
+    fn the_rest_of_a_proxy_path_keeps_its_end() {
+        assert_eq!(resource("/api/v1/namespaces/n/services/s:80/proxy/a/b/").rest, "a/b/");
+        assert_eq!(resource("/api/v1/namespaces/n/services/s/proxy").rest, "");
+    }
+
+    #[test]
+    fn discovery_is_not_a_resource() {
+        for path in ["/api", "/api/v1", "/api/v1/", "/apis", "/apis/apps/v1", "/version", "/"] {
+            assert_eq!(parse(path), Target::Other, "{path}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_decoded_and_broken_ones_refused() {
+        assert_eq!(percent_decode("/a%20b%C3%A9").as_deref(), Some("/a bé"));
+        for broken in ["%", "%2", "%zz", "%+1", "%ff", "%é"] {
+            assert_eq!(percent_decode(broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The query of a request, with the errors of the real server.
+
+use std::str::FromStr;
+
+use wire::decode::FieldValidation;
+use wire::status::{self, CauseReason, Failure, FieldError};
+
+use super::path::percent_decode;
+use crate::api::{Options, PatchType, Verb};
+
+/// Names and values in the order sent.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Parses `a=b&c=d`. A pair that cannot be decoded is left out, as Go's `ParseQuery` does.
+    pub(crate) fn parse(text: &str) -> Self {
+        let decode = |part: &str| percent_decode(&part.replace('+', " "));
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            decode(name).zip(decode(value))
+        });
+        Self(pairs.collect())
+    }
+
+    /// The first value of a name.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a name.
+    pub(crate) fn all<'a, 'n: 'a>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A switch: absent, `false` and `0` are off, all else is on
+    /// (apimachinery `Convert_Slice_string_To_bool`).
+    pub(crate) fn switch(&self, name: &str) -> Option<bool> {
+        self.get(name).map(|value| !(value.eq_ignore_ascii_case("false") || value == "0"))
+    }
+
+    /// A whole number.
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        self.get(name).filter(|value| !value.is_empty()).map(parse_int).transpose()
+    }
+
+    /// The options of a request.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let text = |name: &str| self.get(name).unwrap_or_default().to_owned();
+        // A negative limit or timeout means none, as in the real server.
+        let count = |name: &str| {
+            self.integer(name).map(|number| number.and_then(|number| u64::try_from(number).ok()))
+        };
+        Ok(Options {
+            label_selector: text("labelSelector"),
+            field_selector: text("fieldSelector"),
+            resource_version: text("resourceVersion"),
+            resource_version_match: text("resourceVersionMatch"),
+            limit: count("limit")?.filter(|limit| *limit > 0),
+            continue_token: text("continue"),
+            timeout_seconds: count("timeoutSeconds")?.filter(|seconds| *seconds > 0),
+            allow_bookmarks: self.switch("allowWatchBookmarks").unwrap_or(false),
+            send_initial_events: self.switch("sendInitialEvents"),
+            dry_run: self.all("dryRun").any(|value| value == "All"),
+            field_manager: text("fieldManager"),
+            field_validation: text("fieldValidation"),
+            force: self.switch("force").unwrap_or(false),
+            grace_period_seconds: self.integer("gracePeriodSeconds")?,
+            propagation_policy: text("propagationPolicy"),
+        })
+    }
+
+    /// Refuses options of a write that cannot be (apimachinery `ValidateCreateOptions` and its
+    /// neighbours).
+    pub(crate) fn check_write(&self, verb: Verb) -> Result<FieldValidation, Failure> {
+        let mut errors = Vec::new();
+        let dry_run: Vec<&str> = self.all("dryRun").filter(|value| !value.is_empty()).collect();
+        if dry_run.iter().any(|value| *value != "All") {
+            let sent = serde_json::Value::from(dry_run);
+            errors.push(not_supported("dryRun", &sent.to_string(), "\"All\""));
+        }
+        let sent = self.get("fieldValidation").unwrap_or_default();
+        let validation = FieldValidation::parse(sent);
+        if validation.is_none() {
+            let known = "\"\", \"Ignore\", \"Strict\", \"Warn\"";
+            errors.push(not_supported("fieldValidation", &status::quote(sent), known));
+        }
+        if matches!(verb, Verb::Patch(kind) if kind != PatchType::Apply)
+            && self.switch("force").is_some()
+        {
+            errors.push(FieldError {
+                field: "force".to_owned(),
+                reason: CauseReason::Forbidden,
+                message: "Forbidden: may not be specified for non-apply patch".to_owned(),
+            });
+        }
+        match validation {
+            Some(validation) if errors.is_empty() => Ok(validation),
+            _ => Err(status::invalid("meta.k8s.io", options_kind(verb), "", &errors)),
+        }
+    }
+}
+
+fn options_kind(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "CreateOptions",
+        Verb::Update => "UpdateOptions",
+        Verb::Patch(_) => "PatchOptions",
+        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+        Verb::Get => "GetOptions",
+        Verb::List | Verb::Watch => "ListOptions",
+    }
+}
+
+fn not_supported(field: &str, sent: &str, known: &str) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        reason: CauseReason::NotSupported,
+        message: format!("Unsupported value: {sent}: supported values: {known}"),
+    }
+}
+
+/// Go's `strconv.ParseInt(text, 10, 64)` with its error texts.
+fn parse_int(text: &str) -> Result<i64, Failure> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    i64::from_str(text).map_err(|error| {
+        let why = match error.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", status::quote(text)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_decoded() {
+        let query = Query::parse("labelSelector=tier%20in+%28a%2Cb%29&watch&command=a&command=b");
+        assert_eq!(query.get("labelSelector"), Some("tier in (a,b)"));
+        assert_eq!(query.switch("watch"), Some(true));
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn switches_are_off_only_for_false_and_zero() {
+        let query = Query::parse("a=false&b=0&c=False&d=no&e=1");
+        let on = |name: &str| query.switch(name);
+        assert_eq!((on("a"), on("b"), on("c")), (Some(false), Some(false), Some(false)));
+        assert_eq!((on("d"), on("e"), on("f")), (Some(true), Some(true), None));
+    }
+
+    #[test]
+    fn numbers_fail_with_the_words_of_go() {
+        let failure = Query::parse("limit=x").options().unwrap_err();
+        assert_eq!(failure.message, "strconv.ParseInt: parsing \"x\": invalid syntax");
+        let failure = Query::parse("limit=99999999999999999999").options().unwrap_err();
+        assert!(failure.message.ends_with("value out of range"));
+    }
+
+    #[test]
+    fn an_unknown_field_validation_names_the_options_kind() {
+        let failure = Query::parse("fieldValidation=Maybe").check_write(Verb::Create).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \
+             \"Maybe\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+        );
+        assert_eq!((failure.code, failure.details["kind"].as_str()), (422, Some("CreateOptions")));
+    }
+
+    #[test]
+    fn dry_run_is_all_or_refused() {
+        assert!(Query::parse("dryRun=All").options().unwrap().dry_run);
+        let failure = Query::parse("dryRun=Some").check_write(Verb::Update).unwrap_err();
+        assert_eq!(failure.details["causes"][0]["field"], "dryRun");
+    }
+}

@@ -1,0 +1,257 @@
+//! Requests for resources: which verb it is, whether it is served, and the way through the
+//! registry and back.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Response};
+use wire::kinds::{KindRow, Subresource};
+use wire::status::{self, Failure};
+
+use super::negotiate::{self, Format, Negotiated};
+use super::path::ResourcePath;
+use super::query::Query;
+use super::reply::{self, Body};
+use super::serve::Call;
+use super::{Server, input, output};
+use crate::api::{Answer, Request, Stored, Verb};
+use crate::encode::Encoder;
+use crate::proxy;
+
+/// RBAC's word for what a request does (apiserver `RequestInfo.Verb`).
+pub(crate) fn verb_name(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
+    match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if path.name.is_none() => "deletecollection",
+        Method::DELETE => "delete",
+        _ if path.watch => "watch",
+        _ if path.name.is_some() => "get",
+        _ if query.switch("watch") == Some(true) => "watch",
+        _ => "list",
+    }
+}
+
+/// Answers a request for a resource.
+pub(crate) async fn respond(
+    server: &Arc<Server>,
+    call: Call,
+    path: ResourcePath,
+) -> Response<Body> {
+    let Some(served) = Served::find(&path) else { return reply::not_found() };
+    if !served.allows(call.request.method(), &path, &call.query) {
+        return reply::failure(&status::method_not_allowed(), Format::Json);
+    }
+    if let Some(subresource) = path.subresource.as_deref()
+        && proxy::SUBRESOURCES.contains(&subresource)
+    {
+        return proxy::respond(server, call, &path).await;
+    }
+    let negotiated = match negotiate::negotiate(call.request.headers()) {
+        Ok(negotiated) => negotiated,
+        Err(failure) => return reply::failure(&failure, Format::Json),
+    };
+    match answer(server, call, path, &served, negotiated).await {
+        Ok(response) => response,
+        Err(failure) => reply::failure(&failure, negotiated.format),
+    }
+}
+
+/// A path that is served.
+struct Served {
+    row: &'static KindRow,
+    subresource: Option<&'static Subresource>,
+}
+
+impl Served {
+    fn find(path: &ResourcePath) -> Option<Self> {
+        let row = wire::kinds::find(&path.group, &path.version, &path.resource)?;
+        if !row.namespaced && path.namespace.is_some() {
+            return None;
+        }
+        // Objects of a namespaced kind have no path without their Namespace; lists have.
+        if row.namespaced && path.namespace.is_none() && path.name.is_some() {
+            return None;
+        }
+        let subresource = match path.subresource.as_deref() {
+            Some(name) => Some(row.subresource(name)?),
+            None => None,
+        };
+        let rest_is_known = path.rest.is_empty() || path.subresource.as_deref() == Some("proxy");
+        rest_is_known.then_some(Self { row, subresource })
+    }
+
+    fn allows(&self, method: &Method, path: &ResourcePath, query: &Query) -> bool {
+        let verb = verb_name(method, path, query);
+        if let Some(subresource) = self.subresource {
+            // What proxies to a pod or node takes every method; discovery says so by its verbs.
+            return subresource.verbs.contains(&verb);
+        }
+        let for_one = matches!(verb, "get" | "update" | "patch" | "delete");
+        let over_all = self.row.namespaced && path.namespace.is_none();
+        let shape_fits = match verb {
+            "watch" => true,
+            _ if for_one => path.name.is_some(),
+            "list" => *method == Method::GET,
+            _ => path.name.is_none() && !over_all,
+        };
+        let known_method = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+            .contains(method);
+        known_method && shape_fits && self.row.verbs.contains(&verb)
+    }
+}
+
+async fn answer(
+    server: &Arc<Server>,
+    call: Call,
+    path: ResourcePath,
+    served: &Served,
+    negotiated: Negotiated,
+) -> Result<Response<Body>, Failure> {
+    let Call { request, query, user, .. } = call;
+    let (head, body) = request.into_parts();
+    let pretty = wants_pretty(&head.headers, &query);
+    let encoder = Encoder::new(served.row, negotiated, &query, pretty)?;
+    let verb = verb(&head.method, &head.headers, &path, &query)?;
+    let mut options = query.options()?;
+    let validation = match verb {
+        Verb::Get | Verb::List | Verb::Watch => wire::decode::FieldValidation::Ignore,
+        _ => query.check_write(verb)?,
+    };
+    let bytes = match verb {
+        Verb::Get | Verb::List | Verb::Watch => bytes::Bytes::new(),
+        _ => input::read(&head.headers, body).await?,
+    };
+    let expected = input::expected(served.row, served.subresource);
+    let decoded = input::decode(&head.headers, &bytes, verb, expected, validation)?;
+    let (body, mut warnings) = match decoded {
+        Some(decoded) => (Some(decoded.value), decoded.warnings),
+        None => (None, Vec::new()),
+    };
+    if matches!(verb, Verb::Delete | Verb::DeleteCollection)
+        && let Some(body) = &body
+    {
+        input::merge_delete_options(&mut options, body);
+    }
+    if let (Verb::Watch, Some(name)) = (verb, &path.name) {
+        // The deprecated watch of one object is a watch of all, narrowed to its name.
+        let narrowed = format!("metadata.name={name}");
+        options.field_selector = match options.field_selector.as_str() {
+            "" => narrowed,
+            selector => format!("{selector},{narrowed}"),
+        };
+    }
+    let answer = if path.subresource.as_deref() == Some("token") {
+        token(server, &path, body.as_ref())
+    } else {
+        let request = Request {
+            verb,
+            kind: served.row,
+            namespace: path.namespace,
+            name: path.name.filter(|_| verb != Verb::Watch),
+            subresource: path.subresource,
+            options,
+            body,
+            user,
+            user_agent_manager: input::user_agent_manager(&head.headers),
+        };
+        server.registry.call(request).await
+    };
+    let (mut response, more) = output::respond(server, answer, encoder, negotiated.format);
+    warnings.extend(more);
+    if !served.row.deprecation.is_empty() {
+        warnings.push(served.row.deprecation.to_owned());
+    }
+    reply::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+fn verb(
+    method: &Method,
+    headers: &HeaderMap,
+    path: &ResourcePath,
+    query: &Query,
+) -> Result<Verb, Failure> {
+    Ok(match verb_name(method, path, query) {
+        "create" => Verb::Create,
+        "update" => Verb::Update,
+        "patch" => Verb::Patch(input::patch_type(headers)?),
+        "delete" => Verb::Delete,
+        "deletecollection" => Verb::DeleteCollection,
+        "watch" => Verb::Watch,
+        "list" => Verb::List,
+        _ => Verb::Get,
+    })
+}
+
+/// `serviceaccounts/NAME/token`: the only subresource whose answer is kept nowhere.
+fn token(server: &Server, path: &ResourcePath, body: Option<&serde_json::Value>) -> Answer {
+    let namespace = path.namespace.as_deref().unwrap_or_default();
+    let name = path.name.as_deref().unwrap_or_default();
+    let null = serde_json::Value::Null;
+    let tokens = &server.authenticator.service_accounts;
+    match tokens.issue(&server.registry, namespace, name, body.unwrap_or(&null)) {
+        Ok(object) => Answer::Object {
+            code: 201,
+            object: Stored { json: object.to_string().into(), value: None },
+            warnings: Vec::new(),
+        },
+        Err(failure) => Answer::Failure(failure, Vec::new()),
+    }
+}
+
+/// People read indented JSON: `?pretty=1`, or a program that people look through.
+fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
+    if let Some(asked) = query.get("pretty") {
+        return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
+    }
+    let agent = headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| ["curl", "Wget", "Mozilla/5.0"].iter().any(|p| agent.starts_with(p)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::path::{Target, parse};
+    use super::*;
+
+    fn allowed(method: Method, path: &str) -> Option<bool> {
+        let Target::Resource(resource) = parse(path) else { return None };
+        let served = Served::find(&resource)?;
+        Some(served.allows(&method, &resource, &Query::default()))
+    }
+
+    #[test]
+    fn verbs_are_told_by_method_name_and_query() {
+        let Target::Resource(list) = parse("/api/v1/pods") else { panic!() };
+        let watch = Query::parse("watch=1");
+        assert_eq!(verb_name(&Method::GET, &list, &Query::default()), "list");
+        assert_eq!(verb_name(&Method::GET, &list, &watch), "watch");
+        assert_eq!(verb_name(&Method::DELETE, &list, &watch), "deletecollection");
+        let Target::Resource(one) = parse("/api/v1/namespaces/n/pods/p") else { panic!() };
+        assert_eq!(verb_name(&Method::GET, &one, &watch), "get");
+    }
+
+    #[test]
+    fn objects_are_written_where_they_live() {
+        assert_eq!(allowed(Method::POST, "/api/v1/namespaces/n/services"), Some(true));
+        assert_eq!(allowed(Method::POST, "/api/v1/services"), Some(false));
+        assert_eq!(allowed(Method::POST, "/api/v1/namespaces/n/services/s"), Some(false));
+        assert_eq!(allowed(Method::DELETE, "/api/v1/services"), Some(false));
+        assert_eq!(allowed(Method::GET, "/api/v1/services"), Some(true));
+        assert_eq!(allowed(Method::HEAD, "/api/v1/services"), Some(false));
+    }
+
+    #[test]
+    fn what_is_not_served_is_not_found() {
+        for path in [
+            "/api/v1/gadgets",
+            "/api/v2/services",
+            "/api/v1/namespaces/n/nodes/x",
+            "/api/v1/services/s",
+            "/api/v1/namespaces/n/services/s/nonsense",
+            "/api/v1/namespaces/n/services/s/status/more",
+        ] {
+            assert_eq!(allowed(Method::GET, path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! One request, from head to answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::HeaderName;
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use wire::status::{self, Failure};
+
+use super::metrics::{PAGE_TYPE, RequestLabels};
+use super::negotiate::Format;
+use super::path::{self, Target};
+use super::query::Query;
+use super::reply::{self, Body};
+use super::{Peer, Server, health, id, resource};
+use crate::api::User;
+use crate::{auth, discovery};
+
+/// A request whose head has been understood, of a user who may make it.
+pub(crate) struct Call {
+    /// The request, body unread.
+    pub(crate) request: Request<Incoming>,
+    /// Decoded path.
+    pub(crate) path: String,
+    /// Query.
+    pub(crate) query: Query,
+    /// Who asks.
+    pub(crate) user: User,
+}
+
+/// Answers one request. Never fails: failures are answers.
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let start = Instant::now();
+    let audit_id = audit_id(&request);
+    let _counted = server.metrics.count_request();
+    let mut labels = RequestLabels { verb: "", resource: String::new(), code: 0 };
+    let mut response = match understand(&server, &peer, request, &mut labels) {
+        Ok((call, Target::Resource(path))) => resource::respond(&server, call, path).await,
+        Ok((call, Target::Other)) => other(&server, &call).await,
+        Err(failure) => reply::failure(&failure, Format::Json),
+    };
+    labels.code = response.status().as_u16();
+    server.metrics.answered(&labels, start.elapsed());
+    tracing::debug!(verb = labels.verb, resource = labels.resource, code = labels.code, "answered");
+    response.headers_mut().insert(AUDIT_ID, audit_id);
+    response
+}
+
+/// Authenticates, takes the path apart and authorizes.
+fn understand(
+    server: &Server,
+    peer: &Peer,
+    request: Request<Incoming>,
+    labels: &mut RequestLabels,
+) -> Result<(Call, Target), Failure> {
+    let user = server.authenticator.authenticate(
+        &server.registry,
+        peer.user.as_ref(),
+        request.headers(),
+    )?;
+    let path = path::percent_decode(request.uri().path())
+        .ok_or_else(|| status::bad_request("the path is not percent-encoded UTF-8"))?;
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let target = path::parse(&path);
+    let user = auth::impersonate(user, request.headers())?;
+    let verb = match &target {
+        Target::Resource(resource) => resource::verb_name(request.method(), resource, &query),
+        Target::Other => method_name(request.method()),
+    };
+    labels.verb = verb;
+    if let Target::Resource(path) = &target
+        && wire::kinds::find(&path.group, &path.version, &path.resource).is_some()
+    {
+        labels.resource.clone_from(&path.resource);
+    }
+    auth::authorize(&user, verb, &target, &path)?;
+    Ok((Call { request, path, query, user }, target))
+}
+
+/// Paths that are no resources.
+async fn other(server: &Server, call: &Call) -> Response<Body> {
+    if let Some(response) = health::respond(server, &call.path, &call.query) {
+        return response;
+    }
+    if call.path == "/metrics" {
+        return reply::bytes(200, PAGE_TYPE, server.metrics.page());
+    }
+    discovery::respond(server, call).unwrap_or_else(reply::not_found)
+}
+
+/// The id that the client gave this request, or a new one.
+fn audit_id(request: &Request<Incoming>) -> HeaderValue {
+    let given = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= 64).cloned();
+    given.unwrap_or_else(|| {
+        HeaderValue::from_str(&id::uuid()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::HEAD => "head",
+        Method::OPTIONS => "options",
+        _ => "other",
+    }
+}
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

@@ -1,0 +1,237 @@
+//! `pods/proxy`, `services/proxy` and `nodes/proxy`: HTTP through the API server.
+//!
+//! Semantics 1.12. The name may carry a scheme and a port: `[scheme:]name[:port]`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Response;
+use http::header::{HeaderValue, LOCATION};
+use serde_json::Value;
+use wire::status::{self, Failure};
+
+use super::dial::Place;
+use super::{forward, object};
+use crate::http::Server;
+use crate::http::path::ResourcePath;
+use crate::http::reply::{self, Body};
+use crate::http::serve::Call;
+
+/// Passes a request on to what the path names.
+pub(super) async fn proxy(
+    server: &Arc<Server>,
+    call: Call,
+    path: &ResourcePath,
+) -> Result<Response<Body>, Failure> {
+    let namespace = path.namespace.as_deref().unwrap_or_default();
+    let target = Target::parse(&path.resource, path.name.as_deref().unwrap_or_default())?;
+    let (place, over_tls) = match path.resource.as_str() {
+        "services" => (service(server, namespace, &target)?, false),
+        "pods" => (pod(server, namespace, &target)?, false),
+        _ => node(server, &target)?,
+    };
+    if target.scheme == "https" && !over_tls {
+        return Err(status::bad_request("proxying to https backends is not supported"));
+    }
+    if path.rest.is_empty() && !call.path.ends_with('/') && is_read(&call) {
+        return Ok(redirect(&call.path));
+    }
+    let query = call.request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let raw = call.request.uri().path();
+    let rest = raw.split_once("/proxy/").map_or("", |(_, rest)| rest);
+    let target = format!("/{rest}{query}");
+    let sender = if over_tls {
+        server.dialer.kubelet(&place).await?
+    } else {
+        server.dialer.plain(&place).await?
+    };
+    forward::forward(server, sender, &place, call.request, &target).await
+}
+
+/// `[scheme:]name[:port]`.
+#[derive(PartialEq, Eq, Debug)]
+struct Target {
+    scheme: String,
+    name: String,
+    port: String,
+}
+
+impl Target {
+    fn parse(resource: &str, text: &str) -> Result<Self, Failure> {
+        let singular = resource.strip_suffix('s').unwrap_or(resource);
+        let invalid =
+            || status::bad_request(format!("invalid {singular} request {}", status::quote(text)));
+        let parts: Vec<&str> = text.split(':').collect();
+        let (scheme, name, port) = match parts.as_slice() {
+            [name] => ("", *name, ""),
+            [name, port] => ("", *name, *port),
+            [scheme, name, port] => (*scheme, *name, *port),
+            _ => return Err(invalid()),
+        };
+        if name.is_empty() || !["", "http", "https"].contains(&scheme) {
+            return Err(invalid());
+        }
+        let [scheme, name, port] = [scheme, name, port].map(str::to_owned);
+        Ok(Self { scheme, name, port })
+    }
+}
+
+/// A ready endpoint that is a pod of the same Namespace, found through the Endpoints object.
+fn service(server: &Server, namespace: &str, target: &Target) -> Result<Place, Failure> {
+    let service = object(server, "services", namespace, &target.name)?;
+    let none = || {
+        let name = status::quote(&target.name);
+        status::service_unavailable(format!("no endpoints available for service {name}"))
+    };
+    let mut port_name = target.port.clone();
+    if let Ok(number) = target.port.parse::<i64>() {
+        let ports = service["spec"]["ports"].as_array();
+        let declared = ports.into_iter().flatten().find(|port| port["port"] == number);
+        let declared = declared.ok_or_else(|| {
+            let name = status::quote(&target.name);
+            status::service_unavailable(format!(
+                "no service port {number} found for service {name}"
+            ))
+        })?;
+        port_name = declared["name"].as_str().unwrap_or_default().to_owned();
+    }
+    let endpoints = object(server, "endpoints", namespace, &target.name).map_err(|_| none())?;
+    let places: Vec<Place> = endpoints["subsets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|subset| places(subset, &port_name))
+        .filter(|(address, _)| is_pod(server, namespace, address))
+        .filter_map(|(address, port)| {
+            Some(Place { host: address["ip"].as_str()?.to_owned(), port })
+        })
+        .collect();
+    choose(places).ok_or_else(none)
+}
+
+/// Every address of a subset with its port of that name.
+fn places<'a>(subset: &'a Value, port_name: &str) -> Vec<(&'a Value, u16)> {
+    let mut ports = subset["ports"].as_array().into_iter().flatten();
+    let port = ports
+        .find(|port| port["name"].as_str().unwrap_or_default() == port_name)
+        .and_then(|port| u16::try_from(port["port"].as_u64()?).ok());
+    let addresses = subset["addresses"].as_array().into_iter().flatten();
+    port.into_iter().flat_map(|port| addresses.clone().map(move |a| (a, port))).collect()
+}
+
+/// Whoever writes Endpoints may not make the server connect to whatever address they like.
+fn is_pod(server: &Server, namespace: &str, address: &Value) -> bool {
+    let reference = &address["targetRef"];
+    let same = reference["namespace"].as_str().is_none_or(|other| other == namespace);
+    let name = reference["name"].as_str().filter(|_| same && reference["kind"] == "Pod");
+    let Some(Ok(pod)) = name.map(|name| object(server, "pods", namespace, name)) else {
+        return false;
+    };
+    let ips = pod["status"]["podIPs"].as_array();
+    pod["status"]["podIP"] == address["ip"]
+        || ips.into_iter().flatten().any(|ip| ip["ip"] == address["ip"])
+}
+
+/// One of them, at random.
+fn choose(mut places: Vec<Place>) -> Option<Place> {
+    let mut random = [0_u8; 4];
+    // Without randomness the first will do.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random);
+    let index = usize::try_from(u32::from_le_bytes(random)).ok()?.checked_rem(places.len())?;
+    Some(places.swap_remove(index))
+}
+
+fn pod(server: &Server, namespace: &str, target: &Target) -> Result<Place, Failure> {
+    let pod = object(server, "pods", namespace, &target.name)?;
+    let ip = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
+    let ip = ip.ok_or_else(|| status::bad_request("address not allowed"))?;
+    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+        return Err(status::bad_request("address not allowed"));
+    }
+    // Without a port, the first one that a container declares.
+    let port = if target.port.is_empty() {
+        let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+        containers
+            .filter_map(|container| container["ports"].as_array())
+            .flatten()
+            .find_map(|port| port["containerPort"].as_u64())
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(80)
+    } else {
+        parse_port("pod", target)?
+    };
+    Ok(Place { host: ip.to_string(), port })
+}
+
+/// The kubelet unless another port is named; whether it speaks TLS.
+fn node(server: &Server, target: &Target) -> Result<(Place, bool), Failure> {
+    let node = object(server, "nodes", "", &target.name)?;
+    let mut place = server.dialer.kubelet_of(&node)?;
+    if target.port.is_empty() {
+        return Ok((place, true));
+    }
+    let port = parse_port("node", target)?;
+    let over_tls = port == place.port;
+    place.port = port;
+    Ok((place, over_tls))
+}
+
+fn parse_port(kind: &str, target: &Target) -> Result<u16, Failure> {
+    target.port.parse().map_err(|_| {
+        let text = status::quote(&format!("{}:{}", target.name, target.port));
+        status::bad_request(format!("invalid {kind} request {text}"))
+    })
+}
+
+fn is_read(call: &Call) -> bool {
+    matches!(*call.request.method(), http::Method::GET | http::Method::HEAD)
+}
+
+fn redirect(path: &str) -> Response<Body> {
+    let mut response = reply::bytes(301, "text/plain; charset=utf-8", bytes::Bytes::new());
+    if let Ok(location) = HeaderValue::from_str(&format!("{path}/")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_carry_scheme_and_port() {
+        let parsed = |text| {
+            Target::parse("services", text).map(|target| (target.scheme, target.name, target.port))
+        };
+        let expect = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(parsed("s"), expect("", "s", ""));
+        assert_eq!(parsed("s:http"), expect("", "s", "http"));
+        assert_eq!(parsed("https:s:443"), expect("https", "s", "443"));
+        assert_eq!(parsed("https:s:"), expect("https", "s", ""));
+        for text in ["a:b:c:d", "ftp:s:1", ":80"] {
+            let message = parsed(text).unwrap_err().message;
+            assert_eq!(message, format!("invalid service request \"{text}\""));
+        }
+    }
+
+    #[test]
+    fn the_port_of_the_name_is_taken_from_its_subset() {
+        let subset = json!({
+            "addresses": [{ "ip": "10.0.0.1" }, { "ip": "10.0.0.2" }],
+            "ports": [{ "name": "a", "port": 1 }, { "port": 2 }],
+        });
+        assert_eq!(places(&subset, "").iter().map(|(_, port)| *port).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(places(&subset, "a")[1].0["ip"], "10.0.0.2");
+        assert!(places(&subset, "nope").is_empty());
+    }
+
+    #[test]
+    fn nothing_to_choose_from_is_nothing() {
+        assert_eq!(choose(Vec::new()), None);
+        let place = Place { host: "h".to_owned(), port: 1 };
+        assert_eq!(choose(vec![place.clone()]), Some(place));
+    }
+}
