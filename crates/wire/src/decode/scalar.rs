@@ -47,7 +47,7 @@ pub(crate) fn decode(node: &Node, scalar: Scalar) -> Result<Value, Error> {
         }
         (Scalar::Quantity, _) => Err(Error::Fatal(quantity::SYNTAX.to_owned())),
         (Scalar::Duration, Node::String(text)) => match time::duration(text) {
-            Ok(_) => Ok(text.as_str().into()),
+            Ok(nanoseconds) => Ok(time::duration_text(nanoseconds).into()),
             Err(why) => Err(Error::Fatal(why)),
         },
         (Scalar::FieldsV1 | Scalar::RawExtension, _) => Ok(node.to_value()),

@@ -122,6 +122,31 @@ pub(crate) fn duration(text: &str) -> Result<i64, String> {
     Ok(nanoseconds as i64)
 }
 
+/// The text of a Go duration: `1h30m0s`, `1.5s`, `100ms`.
+pub(crate) fn duration_text(nanoseconds: i64) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let total = nanoseconds.unsigned_abs();
+    let fraction = |value: u64, digits: usize, unit: u64| {
+        let text = format!("{}.{:0digits$}", value / unit, value % unit);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let text = match total {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{total}ns"),
+        1_000..1_000_000 => format!("{}µs", fraction(total, 3, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", fraction(total, 6, 1_000_000)),
+        _ => {
+            let seconds = fraction(total % 60_000_000_000, 9, 1_000_000_000);
+            match (total / 3_600_000_000_000, total / 60_000_000_000 % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +188,9 @@ mod tests {
     fn durations() {
         assert_eq!(duration("1m30s"), Ok(90_000_000_000));
         assert_eq!(duration("-1.5h"), Ok(-5_400_000_000_000));
+        for text in ["0s", "1m30s", "1h0m0.5s", "-20ms", "1.5µs", "7ns"] {
+            assert_eq!(duration(text).map(duration_text).as_deref(), Ok(text));
+        }
         assert!(duration("1").is_err());
         assert!(duration("").is_err());
     }

@@ -169,12 +169,9 @@ fn set_orders(
         patch.keys().filter(|k| k.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
         let name = directive[SET_ORDER.len()..].to_owned();
-        let order = match patch.remove(&directive) {
-            Some(Value::Array(order)) => order,
-            _ => {
-                let why = "invalid patch format of setElementOrder list";
-                return Err(Error::Format(why.to_owned()));
-            }
+        let Some(Value::Array(order)) = patch.remove(&directive) else {
+            let why = "invalid patch format of setElementOrder list";
+            return Err(Error::Format(why.to_owned()));
         };
         let key = context.field(&name).and_then(|f| f.patch.key);
         let list_patch = match patch.remove(&name) {

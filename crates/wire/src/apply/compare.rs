@@ -1,0 +1,116 @@
+//! The difference of two objects as sets of fields.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::set::{Element, FieldSet};
+use super::walk::{Part, entry, is_type_meta};
+
+/// Fields that differ between an old and a new object.
+#[derive(Default, Debug)]
+pub(super) struct Changes {
+    pub(super) added: FieldSet,
+    pub(super) modified: FieldSet,
+    pub(super) removed: FieldSet,
+}
+
+impl Changes {
+    /// Fields that are new or have a new value.
+    pub(super) fn written(&self) -> FieldSet {
+        self.added.union(&self.modified)
+    }
+
+    /// The same without some fields and all below them.
+    pub(super) fn without(self, ignored: &FieldSet) -> Self {
+        Self {
+            added: self.added.without_below(ignored),
+            modified: self.modified.without_below(ignored),
+            removed: self.removed.without_below(ignored),
+        }
+    }
+}
+
+/// Compares two objects of one type.
+pub(super) fn compare(old: &Value, new: &Value, part: Part<'_>) -> Changes {
+    let mut comparison = Comparison { changes: Changes::default(), path: Vec::new() };
+    comparison.value(Some(old), Some(new), part);
+    comparison.changes
+}
+
+struct Comparison {
+    changes: Changes,
+    path: Vec<Element>,
+}
+
+impl Comparison {
+    fn value(&mut self, old: Option<&Value>, new: Option<&Value>, part: Part<'_>) {
+        let leaf = match part {
+            Part::Leaf(_) => true,
+            // Two empty values are a leaf, so that null and empty stay apart.
+            _ => is_empty(old) && is_empty(new),
+        };
+        if !leaf {
+            match part {
+                Part::List(..) => self.list(old, new, part),
+                _ => self.map(old, new, part),
+            }
+        }
+        match (old, new) {
+            (None, Some(_)) => self.changes.added.insert(&self.path),
+            (Some(_), None) => self.changes.removed.insert(&self.path),
+            (Some(old), Some(new)) if leaf && old != new => {
+                self.changes.modified.insert(&self.path);
+            }
+            _ => {}
+        }
+    }
+
+    fn map(&mut self, old: Option<&Value>, new: Option<&Value>, part: Part<'_>) {
+        let none = Map::new();
+        let old = old.and_then(Value::as_object).unwrap_or(&none);
+        let new = new.and_then(Value::as_object).unwrap_or(&none);
+        let fresh = new.keys().filter(|key| !old.contains_key(*key));
+        for key in old.keys().chain(fresh).filter(|key| !is_type_meta(part, key)) {
+            let Some(below) = part.below(key) else { continue };
+            self.path.push(Element::Field(key.clone()));
+            self.value(old.get(key), new.get(key), below);
+            self.path.pop();
+        }
+    }
+
+    fn list(&mut self, old: Option<&Value>, new: Option<&Value>, part: Part<'_>) {
+        let Part::List(kind, shape) = part else { return };
+        let mut entries: BTreeMap<Element, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+        for item in old.and_then(Value::as_array).into_iter().flatten() {
+            if let Ok(element) = entry(item, kind, shape) {
+                entries.entry(element).or_default().0.push(item);
+            }
+        }
+        for item in new.and_then(Value::as_array).into_iter().flatten() {
+            if let Ok(element) = entry(item, kind, shape) {
+                entries.entry(element).or_default().1.push(item);
+            }
+        }
+        for (element, (old, new)) in entries {
+            self.path.push(element);
+            if old.len() <= 1 && new.len() <= 1 {
+                let (old, new) = (old.first().copied(), new.first().copied());
+                self.value(old, new, Part::of_shape(shape));
+            } else if old != new {
+                // Entries that share a key have one owner together.
+                self.changes.modified.insert(&self.path);
+            }
+            self.path.pop();
+        }
+    }
+}
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(_) => false,
+    }
+}
