@@ -83,7 +83,9 @@ pub(crate) fn shrink(deployment: &Deployment, new: &ReplicaSet, old: &[&ReplicaS
         sizes.insert(set.name(), set.replicas - broken);
         room -= broken;
     }
-    let all_available = available(old.iter().copied()).saturating_add(new.status.available);
+    // A ReplicaSet that has just shrunk may still count pods that it is about to delete.
+    let staying = |set: &ReplicaSet| set.status.available.min(set.replicas);
+    let all_available = old.iter().fold(staying(new), |sum, set| sum.saturating_add(staying(set)));
     let mut spare = all_available.saturating_sub(least);
     for set in old {
         let size = sizes.get(&set.name()).copied().unwrap_or(set.replicas);
