@@ -117,6 +117,8 @@ impl Inventory {
         for (namespace, name) in gone {
             self.remove(resource, &namespace, &name, concerns);
         }
+        // Also when there is none: an owner of a type that is not known counts as there.
+        self.objects.entry(resource.clone()).or_default();
         let was_complete = self.is_complete();
         self.complete.insert(resource.clone());
         if self.is_complete() && !was_complete {

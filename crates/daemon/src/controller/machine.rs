@@ -78,7 +78,11 @@ impl Controller {
         }
         let (kind, event) = metadata(&change);
         self.metadata(&cluster::resource_of(kind), event);
+        let was_complete = self.cluster.is_complete(&KINDS);
         self.cluster.apply(change);
+        if !was_complete && self.cluster.is_complete(&KINDS) {
+            self.enqueue(Touched::all(&self.cluster));
+        }
     }
 
     /// Takes in a change of any other object's metadata.

@@ -19,6 +19,10 @@ mod metrics;
 mod pending;
 mod queue;
 mod run;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
