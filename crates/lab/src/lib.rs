@@ -21,7 +21,14 @@
 mod config;
 mod control;
 mod error;
+mod kubelet;
+mod launch;
+pub mod net;
+mod process;
+mod sandbox;
 mod state;
+mod supervisor;
+mod terminal;
 mod up;
 
 pub mod client;
@@ -38,6 +45,14 @@ pub use up::{Progress, up};
 pub fn reexec(
     arguments: impl IntoIterator<Item = std::ffi::OsString>,
 ) -> Option<std::process::ExitCode> {
-    let _ = arguments;
-    None
+    let mut arguments =
+        arguments.into_iter().skip(1).filter_map(|argument| argument.into_string().ok());
+    let name = arguments.next()?;
+    let argument = arguments.next().unwrap_or_default();
+    match name.as_str() {
+        up::SUPERVISOR => Some(up::supervisor_main(argument == "detach")),
+        supervisor::INIT => Some(supervisor::main()),
+        launch::NAME => Some(launch::main(&argument)),
+        _ => None,
+    }
 }

@@ -1,0 +1,149 @@
+//! Links, addresses, routes and sysctls of the calling thread's network namespace.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
+
+use super::Namespace;
+use super::netlink::{Message, Socket};
+
+/// `VETH_INFO_PEER` of `linux/veth.h`.
+const VETH_INFO_PEER: u16 = 1;
+
+/// A hand on the network of the namespace in which it was made.
+#[derive(Debug)]
+pub(super) struct Links {
+    socket: Socket,
+}
+
+impl Links {
+    /// Of the calling thread's namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        Socket::open().map(|socket| Self { socket })
+    }
+
+    /// A bridge, up.
+    pub(super) fn add_bridge(&mut self, name: &str) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &interface(0, true));
+        message.put_name(libc::IFLA_IFNAME, name);
+        message.nest(libc::IFLA_LINKINFO, |info| {
+            info.put_name(libc::IFLA_INFO_KIND, "bridge");
+        });
+        self.socket.request(message)
+    }
+
+    /// A pair of virtual Ethernet links: one end here, up, the other in `peer`, still down.
+    pub(super) fn add_veth(
+        &mut self,
+        name: &str,
+        peer_name: &str,
+        peer: &Namespace,
+    ) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &interface(0, true));
+        message.put_name(libc::IFLA_IFNAME, name);
+        message.nest(libc::IFLA_LINKINFO, |info| {
+            info.put_name(libc::IFLA_INFO_KIND, "veth");
+            info.nest(libc::IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |end| {
+                    end.raw(&interface(0, false));
+                    end.put_name(libc::IFLA_IFNAME, peer_name);
+                    end.put(libc::IFLA_NET_NS_FD, &peer.as_fd().as_raw_fd().to_ne_bytes());
+                });
+            });
+        });
+        self.socket.request(message)
+    }
+
+    /// Makes a link a port of a bridge.
+    pub(super) fn set_bridge(&mut self, name: &str, bridge: &str) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0, &interface(index(name)?, true));
+        message.put_u32(libc::IFLA_MASTER, if_nametoindex(bridge)?);
+        self.socket.request(message)
+    }
+
+    /// Sets a link up or down.
+    pub(super) fn set_up(&mut self, name: &str, up: bool) -> io::Result<()> {
+        self.socket.request(Message::new(libc::RTM_NEWLINK, 0, &interface(index(name)?, up)))
+    }
+
+    /// Removes a link, and with it the other end of a pair.
+    pub(super) fn delete(&mut self, name: &str) -> io::Result<()> {
+        self.socket.request(Message::new(libc::RTM_DELLINK, 0, &interface(index(name)?, false)))
+    }
+
+    /// An address with the length of its network, usable at once (no duplicate detection).
+    pub(super) fn add_address(&mut self, name: &str, address: IpNet) -> io::Result<()> {
+        let flags = u8::try_from(libc::IFA_F_NODAD).unwrap_or_default();
+        let mut fixed =
+            vec![family(address.addr()), address.prefix_len(), flags, libc::RT_SCOPE_UNIVERSE];
+        fixed.extend(if_nametoindex(name)?.to_ne_bytes());
+        let mut message = Message::new(libc::RTM_NEWADDR, CREATE, &fixed);
+        message.put_address(libc::IFA_LOCAL, address.addr());
+        message.put_address(libc::IFA_ADDRESS, address.addr());
+        self.socket.request(message)
+    }
+
+    /// A route to a network over a link.
+    pub(super) fn add_route(&mut self, route: &Route<'_>) -> io::Result<()> {
+        let scope = if route.via.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+        let to = route.to;
+        let mut fixed = vec![family(to.addr()), to.prefix_len(), 0, 0, libc::RT_TABLE_MAIN];
+        fixed.extend([libc::RTPROT_STATIC, scope, libc::RTN_UNICAST, 0, 0, 0, 0]);
+        let mut message = Message::new(libc::RTM_NEWROUTE, CREATE, &fixed);
+        if to.prefix_len() > 0 {
+            message.put_address(libc::RTA_DST, to.network());
+        }
+        if let Some(via) = route.via {
+            message.put_address(libc::RTA_GATEWAY, via);
+        }
+        if let Some(source) = route.source {
+            message.put_address(libc::RTA_PREFSRC, source);
+        }
+        message.put_u32(libc::RTA_OIF, if_nametoindex(route.link)?);
+        self.socket.request(message)
+    }
+}
+
+/// Where packets to a network go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route<'a> {
+    pub(super) to: IpNet,
+    pub(super) via: Option<IpAddr>,
+    pub(super) link: &'a str,
+    /// The source address that the namespace's own packets get.
+    pub(super) source: Option<IpAddr>,
+}
+
+/// Writes a sysctl of the calling thread's network namespace, such as `ipv4/ip_forward`.
+pub(super) fn sysctl(name: &str, value: &str) -> io::Result<()> {
+    let path = Path::new("/proc/sys/net").join(name);
+    std::fs::write(&path, value).map_err(|error| {
+        io::Error::new(error.kind(), format!("write {value} to {}: {error}", path.display()))
+    })
+}
+
+/// Flags of a request that makes something new.
+const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+
+/// `struct ifinfomsg`.
+fn interface(index: i32, up: bool) -> Vec<u8> {
+    let flag = u32::try_from(libc::IFF_UP).unwrap_or_default();
+    let mut fixed = vec![0; 4];
+    fixed.extend(index.to_ne_bytes());
+    fixed.extend(if up { flag } else { 0 }.to_ne_bytes());
+    fixed.extend(flag.to_ne_bytes());
+    fixed
+}
+
+fn index(name: &str) -> io::Result<i32> {
+    Ok(i32::try_from(if_nametoindex(name)?).unwrap_or_default())
+}
+
+fn family(address: IpAddr) -> u8 {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    u8::try_from(family).unwrap_or_default()
+}

@@ -1,0 +1,186 @@
+//! Serving `control.sock`.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::rc::Rc;
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{Lab, exec, nodes, status};
+use crate::control::{Reply, Request};
+use crate::error::LabError;
+use crate::state::failed;
+use crate::up::chain;
+
+/// The longest request, in bytes: the kernel's limit for arguments is 2 MiB.
+const LONGEST: usize = 4 << 20;
+
+/// Keeps the socket served until it is dropped.
+#[derive(Debug)]
+pub(super) struct Server(tokio::task::JoinHandle<()>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Opens the socket, for its owner only, and serves it.
+pub(super) fn serve(lab: &Rc<Lab>) -> Result<Server, LabError> {
+    let path = lab.state.control();
+    let listener =
+        UnixListener::bind(&path).map_err(|source| failed("listen on", &path, source))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|source| failed("protect", &path, source))?;
+    let lab = lab.clone();
+    Ok(Server(tokio::task::spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let lab = lab.clone();
+                    tokio::task::spawn_local(async move {
+                        if let Err(error) = answer(&lab, Connection::new(stream)).await {
+                            tracing::debug!(error = chain(&error), "a control connection broke");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "could not accept a control connection")
+                }
+            }
+        }
+    })))
+}
+
+async fn answer(lab: &Rc<Lab>, mut connection: Connection) -> io::Result<()> {
+    let Some(request) = connection.read().await? else {
+        return Ok(());
+    };
+    let reply = match request {
+        Request::Status => Reply::Status { status: Box::new(status::status(lab)) },
+        Request::Node { name, start } => done(nodes::set(lab, &name, start).await),
+        Request::Exec { place, command, env, terminal } => {
+            return run(lab, connection, &place, command, env, terminal).await;
+        }
+        Request::Signal { .. } => {
+            Reply::Refused { message: "no command runs on this connection".to_owned() }
+        }
+        Request::Shutdown => {
+            lab.end.notify_one();
+            // The connection closes with the lab: that is the answer.
+            return std::future::pending().await;
+        }
+    };
+    connection.write(&reply).await
+}
+
+async fn run(
+    lab: &Rc<Lab>,
+    mut connection: Connection,
+    place: &str,
+    command: Vec<String>,
+    env: Vec<(String, String)>,
+    terminal: bool,
+) -> io::Result<()> {
+    let Ok(streams) = <[OwnedFd; 3]>::try_from(std::mem::take(&mut connection.passed)) else {
+        let message = "exec needs stdin, stdout and stderr beside the request".to_owned();
+        return connection.write(&Reply::Refused { message }).await;
+    };
+    let mut process = match exec::start(lab, place, command, env, terminal, streams).await {
+        Ok(process) => process,
+        Err(error) => return connection.write(&done(Err(error))).await,
+    };
+    loop {
+        tokio::select! {
+            exit = process.wait() => return connection.write(&Reply::Exited { code: exit.code }).await,
+            request = connection.read() => match request {
+                Ok(Some(Request::Signal { signal })) => {
+                    if let Ok(signal) = Signal::try_from(signal) {
+                        process.signal_group(signal);
+                    }
+                }
+                Ok(Some(_)) => {}
+                // The caller is gone: what it started goes too.
+                Ok(None) | Err(_) => {
+                    process.signal_group(Signal::SIGKILL);
+                    process.wait().await;
+                    return Ok(());
+                }
+            },
+        }
+    }
+}
+
+fn done(result: Result<(), LabError>) -> Reply {
+    match result {
+        Ok(()) => Reply::Done,
+        Err(error) => Reply::Refused { message: chain(&error) },
+    }
+}
+
+/// A stream of JSON lines, with the descriptors that came along.
+struct Connection {
+    stream: UnixStream,
+    text: Vec<u8>,
+    passed: Vec<OwnedFd>,
+}
+
+impl Connection {
+    fn new(stream: UnixStream) -> Self {
+        Self { stream, text: Vec::new(), passed: Vec::new() }
+    }
+
+    /// The next request; `None` at the end. Safe to drop while it waits.
+    async fn read(&mut self) -> io::Result<Option<Request>> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return Ok(Some(serde_json::from_slice(&line)?));
+            }
+            if self.text.len() > LONGEST {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long"));
+            }
+            let Self { stream, text, passed } = self;
+            if stream.async_io(Interest::READABLE, || receive(stream, text, passed)).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn write(&mut self, reply: &Reply) -> io::Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).await
+    }
+}
+
+/// Receives bytes and descriptors.
+#[expect(unsafe_code, reason = "the kernel hands over descriptors as numbers")]
+fn receive(
+    stream: &UnixStream,
+    text: &mut Vec<u8>,
+    passed: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut bytes = vec![0; 64 << 10];
+    let mut space = nix::cmsg_space!([i32; 3]);
+    let length = {
+        let mut slices = [io::IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message =
+            recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = control {
+                // SAFETY: the kernel has just made these descriptors for us, and nobody else
+                // knows their numbers.
+                passed.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        message.bytes
+    };
+    text.extend(&bytes[..length]);
+    Ok(length)
+}

@@ -1,0 +1,170 @@
+//! The supervisor: pid 1 of the lab. It builds the network, starts the shipped programs, runs a
+//! kubelet per node, and serves `control.sock`.
+//!
+//! Everything starts at once. The API server's listeners exist before it does, so whoever
+//! connects early waits in their queue instead of failing and trying again.
+
+mod boot;
+mod component;
+mod control;
+mod exec;
+mod files;
+mod manifests;
+mod nodes;
+mod status;
+mod urls;
+pub(crate) mod view;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::config::LabConfig;
+use crate::error::LabError;
+use crate::launch::Root;
+use crate::net::Topology;
+use crate::process::Children;
+use crate::sandbox;
+use crate::state::StateDir;
+use crate::up::{Progress, chain, tell};
+
+pub(crate) use files::{pod_hosts, resolv_conf, root};
+
+/// The hidden name of the lab's pid 1.
+pub(crate) const INIT: &str = "lab-init";
+
+/// A running lab.
+pub(crate) struct Lab {
+    config: LabConfig,
+    state: StateDir,
+    began: Instant,
+    children: Children,
+    topology: RefCell<Topology>,
+    client_root: Root,
+    node_roots: Vec<Root>,
+    client: cluster::Client,
+    view: view::View,
+    pki: apiserver::tls::Pki,
+    api_url: String,
+    components: RefCell<Vec<component::Running>>,
+    nodes: RefCell<BTreeMap<u16, nodes::Node>>,
+    urls: urls::Urls,
+    end: Notify,
+}
+
+/// `lab-init`: the whole life of a lab. Reads its [`LabConfig`] from stdin; the end of stdin is
+/// the wish to end.
+pub(crate) fn main() -> ExitCode {
+    let began = Instant::now();
+    let result = settle_and_read().and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| LabError::System { action: "start the event loop", source })?;
+        tokio::task::LocalSet::new().block_on(&runtime, run(config, began))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = chain(&error);
+            tracing::error!(message, "the lab ends");
+            tell(&Progress::Failed { message });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settle_and_read() -> Result<LabConfig, LabError> {
+    sandbox::settle()?;
+    sandbox::check_kernel()?;
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|source| LabError::Control { action: "read the configuration for", source })?;
+    serde_json::from_str(&line).map_err(|error| LabError::Control {
+        action: "understand the configuration for",
+        source: error.into(),
+    })
+}
+
+async fn run(config: LabConfig, began: Instant) -> Result<(), LabError> {
+    let state = StateDir::new(&config.state_dir);
+    let _lock = state.lock()?;
+    state.clean()?;
+    let detached = config.detach;
+    let lab = Rc::new(boot::boot(config, state, began).await?);
+    let server = control::serve(&lab)?;
+    let starting = tokio::task::spawn_local(boot::finish(lab.clone()));
+    let outcome = tokio::select! {
+        result = async { starting.await.map_err(std::io::Error::other) } => {
+            match result {
+                Ok(Ok(())) => {
+                    wait_for_end(&lab, detached).await;
+                    Ok(())
+                }
+                Ok(Err(error)) => Err(error),
+                Err(source) => Err(LabError::System { action: "finish the start", source }),
+            }
+        }
+        () = wait_for_end(&lab, detached) => Ok(()),
+    };
+    lab.stop().await;
+    lab.state.clean()?;
+    drop(server);
+    outcome
+}
+
+/// Waits for a signal, `down`, or the end of the process that started us.
+async fn wait_for_end(lab: &Lab, detached: bool) {
+    let outer_gone = async {
+        if detached {
+            std::future::pending().await
+        }
+        // Nothing more is ever written: the read ends when the outer process does.
+        let _ =
+            tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new()))
+                .await;
+    };
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = outer_gone => {}
+        () = terminated => {}
+        () = lab.end.notified() => {}
+    }
+}
+
+impl Lab {
+    /// Milliseconds since the start.
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn step(&self, text: impl Into<String>) {
+        tell(&Progress::Step { text: text.into(), at_ms: self.elapsed_ms() });
+    }
+
+    /// Ends the store in order; pods and agents have nothing to lose and go with the namespaces.
+    async fn stop(&self) {
+        for (_, node) in std::mem::take(&mut *self.nodes.borrow_mut()) {
+            node.stop().await;
+        }
+        let components = std::mem::take(&mut *self.components.borrow_mut());
+        futures::future::join_all(
+            components.into_iter().map(|component| component.stop(Signal::SIGTERM)),
+        )
+        .await;
+    }
+}

@@ -1,0 +1,86 @@
+//! A node: its agent and its kubelet, started and stopped together.
+
+use std::rc::Rc;
+
+use nix::sys::signal::Signal;
+
+use super::component::Running;
+use super::{Lab, boot};
+use crate::config::AddressPlan;
+use crate::error::LabError;
+use crate::kubelet::{Kubelet, KubeletConfig};
+
+/// A running node.
+pub(crate) struct Node {
+    agent: Running,
+    kubelet: Rc<Kubelet>,
+}
+
+impl Node {
+    /// Starts agent and kubelet of a node whose network exists.
+    pub(super) fn start(lab: &Lab, index: u16) -> Result<Self, LabError> {
+        let name = AddressPlan::node_name(index);
+        let namespace = lab
+            .topology
+            .borrow()
+            .node(index)
+            .cloned()
+            .ok_or_else(|| LabError::Refused { message: format!("{name} has no network") })?;
+        let agent = boot::agent(lab, index)?;
+        let config = KubeletConfig {
+            index,
+            name,
+            namespace,
+            children: lab.children.clone(),
+            client: lab.client.clone(),
+            view: lab.view.clone(),
+            run: lab.state.run().join("pods"),
+            logs: lab.state.logs().join("pods"),
+        };
+        let kubelet = Kubelet::start(config, &lab.pki)?;
+        Ok(Self { agent, kubelet })
+    }
+
+    /// Kills everything on the node, as a power cut does: nothing is said to the API.
+    pub(super) async fn stop(self) {
+        self.kubelet.kill().await;
+        self.agent.stop(Signal::SIGKILL).await;
+    }
+
+    /// The node's kubelet.
+    pub(super) fn kubelet(&self) -> &Rc<Kubelet> {
+        &self.kubelet
+    }
+}
+
+/// Starts or stops a node by name.
+///
+/// # Errors
+/// [`LabError::Refused`] for an unknown node.
+pub(super) async fn set(lab: &Lab, name: &str, start: bool) -> Result<(), LabError> {
+    let index = (0..lab.config.nodes).find(|index| AddressPlan::node_name(*index) == name);
+    let Some(index) = index else {
+        return Err(LabError::Refused {
+            message: format!(
+                "there is no node {name:?}; the nodes are node1 to node{}",
+                lab.config.nodes
+            ),
+        });
+    };
+    if start {
+        if lab.nodes.borrow().contains_key(&index) {
+            return Ok(());
+        }
+        lab.topology.borrow_mut().start_node(index).map_err(|error| boot::start_error(&error))?;
+        let node = Node::start(lab, index)?;
+        lab.nodes.borrow_mut().insert(index, node);
+        return Ok(());
+    }
+    let node = lab.nodes.borrow_mut().remove(&index);
+    if let Some(node) = node {
+        // The cable first: a dying node sends nothing.
+        lab.topology.borrow_mut().stop_node(index).map_err(|error| boot::start_error(&error))?;
+        node.stop().await;
+    }
+    Ok(())
+}

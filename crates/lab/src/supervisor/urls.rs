@@ -1,0 +1,200 @@
+//! Loopback URLs: listeners on the host that lead to Services the way the external client sees
+//! them, through node ports and load balancer addresses.
+//!
+//! ```text
+//!  curl ─▶ 127.0.0.1:P (host) ─▶ a socket in the client's namespace ─▶ node1:30007
+//! ```
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
+
+use super::view::{Key, Kind};
+use super::{Lab, status};
+use crate::config::AddressPlan;
+use crate::control::EndpointUrl;
+use crate::net::Namespace;
+use crate::up::chain;
+
+/// A conversation over UDP is forgotten after this much silence.
+const UDP_SILENCE: Duration = Duration::from_secs(60);
+
+/// The listeners. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Urls {
+    open: Rc<RefCell<BTreeMap<Target, Open>>>,
+}
+
+/// Where a listener leads.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Target {
+    service: Key,
+    udp: bool,
+    address: SocketAddr,
+    /// How the address is called: `node1:30007`.
+    title: String,
+}
+
+#[derive(Debug)]
+struct Open {
+    local: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Urls {
+    /// The URLs of a Service.
+    pub(super) fn of(&self, namespace: &str, name: &str) -> Vec<EndpointUrl> {
+        let open = self.open.borrow();
+        let own = open
+            .iter()
+            .filter(|(target, _)| target.service.0 == namespace && target.service.1 == name);
+        own.map(|(target, open)| {
+            let (scheme, protocol) = if target.udp { ("udp", "UDP") } else { ("http", "TCP") };
+            EndpointUrl {
+                url: format!("{scheme}://{}", open.local),
+                leads_to: target.title.clone(),
+                protocol: protocol.to_owned(),
+            }
+        })
+        .collect()
+    }
+
+    async fn set(&self, wanted: BTreeSet<Target>, client: &Namespace) {
+        self.open.borrow_mut().retain(|target, open| {
+            let keep = wanted.contains(target);
+            if !keep {
+                open.task.abort();
+            }
+            keep
+        });
+        for target in wanted {
+            if self.open.borrow().contains_key(&target) {
+                continue;
+            }
+            match open(&target, client.clone()).await {
+                Ok(open) => drop(self.open.borrow_mut().insert(target, open)),
+                Err(error) => tracing::warn!(
+                    target = target.title,
+                    error = chain(&error),
+                    "could not open a loopback URL"
+                ),
+            }
+        }
+    }
+}
+
+/// Keeps the listeners as the Services are, for ever.
+pub(super) async fn keep(lab: Rc<Lab>) {
+    let mut changes = lab.view.changes();
+    let client = lab.topology.borrow().client.clone();
+    loop {
+        let wanted = wanted(&lab);
+        lab.urls.set(wanted, &client).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn wanted(lab: &Lab) -> BTreeSet<Target> {
+    let mut wanted = BTreeSet::new();
+    for object in lab.view.all(Kind::Service) {
+        let service = status::service(lab, &object);
+        let key = (service.namespace.clone(), service.name.clone());
+        for port in service.ports.iter().filter(|port| port.protocol != "SCTP") {
+            let udp = port.protocol == "UDP";
+            let mut add = |address: IpAddr, number: u16, title: String| {
+                wanted.insert(Target {
+                    service: key.clone(),
+                    udp,
+                    address: SocketAddr::new(address, number),
+                    title,
+                });
+            };
+            for index in 0..lab.config.nodes {
+                if let Some(number) = port.node_port {
+                    add(
+                        AddressPlan::node(index)[0],
+                        number,
+                        format!("{}:{number}", AddressPlan::node_name(index)),
+                    );
+                }
+            }
+            for address in
+                service.external_ips.iter().filter_map(|text| text.parse::<Ipv4Addr>().ok())
+            {
+                add(address.into(), port.port, format!("{address}:{}", port.port));
+            }
+        }
+    }
+    wanted
+}
+
+async fn open(target: &Target, client: Namespace) -> io::Result<Open> {
+    let (any, to) = ((Ipv4Addr::LOCALHOST, 0), target.address);
+    if target.udp {
+        let socket = UdpSocket::bind(any).await?;
+        return Ok(Open {
+            local: socket.local_addr()?,
+            task: tokio::task::spawn_local(carry_udp(socket, to, client)),
+        });
+    }
+    let listener = TcpListener::bind(any).await?;
+    Ok(Open {
+        local: listener.local_addr()?,
+        task: tokio::task::spawn_local(carry_tcp(listener, to, client)),
+    })
+}
+
+async fn carry_tcp(listener: TcpListener, to: SocketAddr, client: Namespace) {
+    loop {
+        let Ok((mut near, _)) = listener.accept().await else {
+            // Out of descriptors: others must be closed first.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let client = client.clone();
+        tokio::task::spawn_local(async move {
+            // A connection that breaks is closed on both sides: nothing else is to be said.
+            if let Ok(mut far) = client.connect(to).await {
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+    }
+}
+
+async fn carry_udp(socket: UdpSocket, to: SocketAddr, client: Namespace) {
+    let socket = Rc::new(socket);
+    let mut talks = BTreeMap::<SocketAddr, (Rc<UdpSocket>, JoinHandle<()>)>::new();
+    let mut packet = vec![0; 65536];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut packet).await else {
+            continue;
+        };
+        talks.retain(|_, (_, task)| !task.is_finished());
+        if !talks.contains_key(&from) {
+            let Ok(far) = client.udp(to).and_then(UdpSocket::from_std).map(Rc::new) else {
+                continue;
+            };
+            let task = tokio::task::spawn_local(answer_udp(socket.clone(), far.clone(), from));
+            talks.insert(from, (far, task));
+        }
+        if let Some((far, _)) = talks.get(&from) {
+            // A datagram may be lost; UDP says no more.
+            let _ = far.send(&packet[..length]).await;
+        }
+    }
+}
+
+async fn answer_udp(near: Rc<UdpSocket>, far: Rc<UdpSocket>, from: SocketAddr) {
+    let mut packet = vec![0; 65536];
+    while let Ok(Ok(length)) = tokio::time::timeout(UDP_SILENCE, far.recv(&mut packet)).await {
+        let _ = near.send_to(&packet[..length], from).await;
+    }
+}
