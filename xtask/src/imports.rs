@@ -15,6 +15,7 @@ const MATRIX: &[(&str, &[&str])] = &[
     ("nft", &["model"]),
     ("announce", &["model"]),
     ("dns", &["model"]),
+    ("spdy", &[]),
     ("cluster", &["model", "wire"]),
     ("apiserver", &["model", "wire", "plan"]),
     ("daemon", &["model", "plan", "cluster", "nft", "announce", "dns"]),
@@ -49,7 +50,7 @@ const IMPURE: &[&str] = &[
     "nix",
     "socket2",
 ];
-const PURE: &[&str] = &["model", "wire", "plan", "verdict"];
+const PURE: &[&str] = &["model", "wire", "plan", "verdict", "spdy"];
 
 /// Kubernetes' own Rust types stay in one crate (invariant: `plan` cannot know JSON).
 const KUBE_TYPES: &[&str] = &["kube", "k8s-openapi"];
