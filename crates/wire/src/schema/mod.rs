@@ -49,6 +49,8 @@ impl<'a> Gvk<'a> {
 pub struct Schema {
     types: Vec<Type>,
     kinds: BTreeMap<(&'static str, &'static str, &'static str), TypeId>,
+    values: BTreeMap<&'static str, Vec<&'static str>>,
+    docs: BTreeMap<&'static str, &'static str>,
 }
 
 /// Position of a type in the schema.
@@ -203,6 +205,16 @@ impl Schema {
         &self.types[id.0]
     }
 
+    /// The values that a named text type such as `Protocol` may have, sorted; empty if any.
+    pub fn values(&self, go_name: &str) -> &[&'static str] {
+        self.values.get(go_name).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a type (`core.Service`) or field (`core.Service.spec`) is for; empty if not described.
+    pub fn doc(&self, name: &str) -> &'static str {
+        self.docs.get(name).copied().unwrap_or_default()
+    }
+
     /// A type by the name of its file and its own, such as `meta`, `ObjectMeta`.
     pub fn named(&self, package: &str, name: &str) -> Option<&Type> {
         self.types.iter().find(|t| t.package == package && t.name == name)
@@ -304,6 +316,19 @@ mod tests {
             }
             assert!(field.patch.key.is_none_or(|k| entry.field(k).is_some()), "{}", field.name);
         }
+    }
+
+    #[test]
+    fn every_description_is_of_a_type_or_field() {
+        let schema = Schema::get();
+        for name in schema.docs.keys() {
+            let mut words = name.split('.');
+            let (package, ty) =
+                (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let ty = schema.named(package, ty).unwrap_or_else(|| panic!("no type for {name}"));
+            assert!(words.next().is_none_or(|field| ty.field(field).is_some()), "{name}");
+        }
+        assert_eq!(schema.values("Protocol"), ["SCTP", "TCP", "UDP"]);
     }
 
     #[test]

@@ -37,6 +37,12 @@ const FILES: [&str; 14] = [
     include_str!("rbac.txt"),
 ];
 
+/// Names of text types with their values: `Protocol SCTP TCP UDP`.
+const ENUMS: &str = include_str!("enums.txt");
+
+/// What types and fields are for: `core.ServiceSpec.type How the Service is reached.`
+const DOCS: &str = include_str!("docs.txt");
+
 /// Parses all files.
 pub(super) fn schema() -> Schema {
     let ids = ids();
@@ -47,7 +53,10 @@ pub(super) fn schema() -> Schema {
     }
     let kinds = types.iter().enumerate().filter(|(_, t)| t.is_kind);
     let kinds = kinds.map(|(i, t)| ((t.group, t.version, t.name), TypeId(i))).collect();
-    Schema { types, kinds }
+    let values = ENUMS.lines().filter_map(|line| line.split_once(' '));
+    let values = values.map(|(name, values)| (name, values.split(' ').collect())).collect();
+    let docs = DOCS.lines().filter_map(|line| line.split_once(' ')).collect();
+    Schema { types, kinds, values, docs }
 }
 
 type Ids = BTreeMap<(&'static str, &'static str), TypeId>;
