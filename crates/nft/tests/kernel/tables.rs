@@ -1,0 +1,5 @@
+//! What the kernel holds.
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];
