@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use wire::kinds::Env;
 
-use crate::auth::{Authenticator, KeyError, ServiceAccountTokens, StaticTokens, TokenFileError};
+use crate::auth::{Authenticator, ServiceAccountTokens, StaticTokens};
+pub use crate::auth::{KeyError, TokenFileError};
 use crate::config::ApiserverConfig;
 use crate::http::accept::{MOST_CONNECTIONS, listen};
 use crate::http::{Metrics, Server};

@@ -24,9 +24,10 @@ use crate::registry::Registry;
 
 pub(crate) use authorize::{authorize, impersonate};
 pub(crate) use certificate::user_of_certificate;
-pub(crate) use jwt::KeyError;
+pub use jwt::KeyError;
 pub(crate) use service_account::ServiceAccountTokens;
-pub(crate) use static_tokens::{StaticTokens, TokenFileError};
+pub(crate) use static_tokens::StaticTokens;
+pub use static_tokens::TokenFileError;
 
 /// Finds the user behind a request.
 pub(crate) struct Authenticator {
