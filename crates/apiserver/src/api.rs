@@ -31,6 +31,31 @@ pub struct Request {
     pub user_agent_manager: String,
 }
 
+impl Request {
+    /// The name from the path, or an empty text.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("")
+    }
+
+    /// The Namespace from the path, or an empty text.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("")
+    }
+
+    /// The subresource from the path, or an empty text.
+    pub fn subresource(&self) -> &str {
+        self.subresource.as_deref().unwrap_or("")
+    }
+
+    /// Who owns the fields that this request writes (`metadata.managedFields`).
+    pub fn manager(&self) -> &str {
+        match self.options.field_manager.as_str() {
+            "" => &self.user_agent_manager,
+            manager => manager,
+        }
+    }
+}
+
 /// Verb of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {

@@ -11,14 +11,18 @@
 //!  bytes ◀─ http (JSON, table, protobuf, watch frames) ◀─ api::Answer ◀────── watch cache
 //! ```
 
+mod alloc;
 pub mod api;
 mod auth;
+mod bootstrap;
 pub mod config;
 mod discovery;
 mod encode;
 mod http;
+pub mod inherit;
 mod proxy;
 pub mod registry;
+mod repair;
 pub mod run;
 mod store;
 pub mod tls;

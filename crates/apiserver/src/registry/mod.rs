@@ -4,15 +4,41 @@
 //! store, and knows Kubernetes' order of processing (semantics 1.2).
 //!
 //! What it is not: it speaks no HTTP and knows no kind's own rules, which stand in `wire`.
+//!
+//! ```text
+//!  Request ─▶ admission ─▶ default ─▶ ownership ─▶ allocation ─▶ prepare ─▶ validate ─▶ store
+//!  Answer ◀──────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+mod admission;
+mod create;
+mod delete;
+pub(crate) mod meta;
+pub(crate) mod own;
+mod read;
+pub(crate) mod refusal;
+pub(crate) mod resources;
+mod subresource;
+mod update;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
 use wire::kinds::{Env, KindRow};
-use wire::status::Failure;
+use wire::status;
 
-use crate::api::{Answer, Request, Stored};
+use crate::alloc::Allocator;
+use crate::api::{Answer, Request, Stored, Verb};
+use crate::bootstrap;
+use crate::repair;
+use crate::store::{Key, Store};
+
+pub use crate::bootstrap::BootstrapError;
+pub use crate::store::StoreError;
+
+use refusal::Outcome;
+use resources::{Resources, show};
 
 /// What the registry has to know.
 #[derive(Clone, Debug)]
@@ -27,43 +53,110 @@ pub struct Config {
     /// Whether creating or adding `spec.externalIPs` is refused (admission
     /// `DenyServiceExternalIPs`).
     pub deny_external_ips: bool,
+    /// Whether pods without `spec.serviceAccountName` get `default` (admission `ServiceAccount`).
+    pub default_service_account: bool,
 }
 
 /// Why the registry cannot start.
 #[derive(thiserror::Error, Debug)]
-pub enum OpenError {}
+pub enum OpenError {
+    /// The state directory cannot be used.
+    #[error("cannot open the state")]
+    Store(#[from] StoreError),
+    /// An object that every cluster has cannot be written.
+    #[error("cannot create the objects that every cluster has")]
+    Bootstrap(#[from] BootstrapError),
+}
 
 /// The open registry.
 pub struct Registry {
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
+    pub(crate) resources: Resources,
+    pub(crate) allocator: Allocator,
+    /// The store's number of `namespaces`.
+    namespaces: usize,
 }
 
 impl Registry {
     /// Opens the state, makes sure that the objects every cluster has exist, and starts the
     /// repair loops on the current runtime. They end when the last `Arc` is dropped.
     pub async fn open(config: Config) -> Result<Arc<Self>, OpenError> {
-        Ok(Arc::new(Self { config }))
+        let resources = Resources::new(&config.env);
+        let store = Arc::new(Store::open(&config.state, resources.specs())?);
+        let allocator = Allocator::new(store.clone(), &resources, config.env.clone());
+        let namespaces = resources.find("", "namespaces").map(|row| resources.number(row));
+        let namespaces = namespaces.unwrap_or_default();
+        let registry = Arc::new(Self { config, store, resources, allocator, namespaces });
+        bootstrap::run_once(&registry).await?;
+        bootstrap::spawn(&registry);
+        repair::spawn(&registry);
+        Ok(registry)
     }
 
     /// Does what a request asks. Never panics on input; a failure is an [`Answer::Failure`].
     pub async fn call(&self, request: Request) -> Answer {
-        let failure = Failure {
-            code: 503,
-            reason: "ServiceUnavailable".to_owned(),
-            message: format!("{} is not served yet", request.kind.plural),
-            details: Value::Null,
-        };
-        Answer::Failure(failure, Vec::new())
+        match self.dispatch(&request).await {
+            Ok(answer) => answer,
+            Err(refusal) => Answer::Failure(refusal.failure, refusal.warnings),
+        }
     }
 
     /// One object from memory, for the parts of the server that need one themselves (token
     /// review, proxying to a pod's node). `namespace` is empty for cluster-scoped kinds.
-    pub fn get(&self, _kind: &KindRow, _namespace: &str, _name: &str) -> Option<Stored> {
-        None
+    pub fn get(&self, kind: &'static KindRow, namespace: &str, name: &str) -> Option<Stored> {
+        let record = self.store.get(&self.resources.key(kind, namespace, name))?;
+        Some(show(kind, &record))
+    }
+
+    /// The newest resourceVersion.
+    pub fn resource_version(&self) -> u64 {
+        self.store.version()
     }
 
     /// What it was opened with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    async fn dispatch(&self, request: &Request) -> Outcome<Answer> {
+        match (request.subresource(), request.verb) {
+            ("" | "status", Verb::Get) => self.read(request),
+            ("", Verb::List) => self.list(request),
+            ("", Verb::Watch) => self.watch(request),
+            ("", Verb::Create) => self.create(request).await,
+            ("" | "status", Verb::Update) => self.update(request).await,
+            ("" | "status", Verb::Patch(kind)) => self.patch(request, kind).await,
+            ("", Verb::Delete) => self.delete(request).await,
+            ("", Verb::DeleteCollection) => self.delete_collection(request).await,
+            ("scale", Verb::Get) => self.read_scale(request),
+            ("scale", Verb::Update | Verb::Patch(_)) => self.write_scale(request).await,
+            ("binding", Verb::Create) => self.bind(request).await,
+            ("eviction", Verb::Create) => self.evict(request).await,
+            ("finalize", Verb::Update) => self.finalize(request).await,
+            _ => Err(status::method_not_allowed().into()),
+        }
+    }
+
+    /// Where the object of a request is.
+    pub(crate) fn key(&self, request: &Request) -> Key {
+        self.resources.key(request.kind, request.namespace(), request.name())
+    }
+
+    /// Objects that go with a Service: its IPAddresses and the Endpoints of the same name.
+    fn followers(&self, service: &Value) -> Vec<(Key, u64)> {
+        let addresses = self.allocator.addresses(service);
+        let owned = self.allocator.owned_addresses(service, &addresses);
+        let mut followers: Vec<(Key, u64)> = owned
+            .into_iter()
+            .map(|(address, version)| (self.allocator.address_key(address), version))
+            .collect();
+        if let Some(row) = self.resources.find("", "endpoints") {
+            let (namespace, name) = (meta::text(service, "namespace"), meta::text(service, "name"));
+            let key = self.resources.key(row, namespace, name);
+            let record = self.store.get(&key);
+            followers.extend(record.map(|record| (key, record.version)));
+        }
+        followers
     }
 }

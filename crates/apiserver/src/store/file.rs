@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -40,7 +41,7 @@ pub(super) struct File {
 #[derive(Default)]
 pub(super) struct Batch {
     /// Key and record of what is put.
-    pub(super) puts: Vec<(String, std::sync::Arc<Record>)>,
+    pub(super) puts: Vec<(String, Arc<Record>)>,
     /// Keys of what is deleted.
     pub(super) deletes: Vec<String>,
     /// Resource and version of its last change.
@@ -51,7 +52,10 @@ pub(super) struct Batch {
 
 impl File {
     /// Opens or creates the file of a state directory and reads all of it.
-    pub(super) fn open(directory: &Path, specs: &[Spec]) -> Result<(Self, Loaded), StoreError> {
+    pub(super) fn open(
+        directory: &Path,
+        specs: &[Arc<Spec>],
+    ) -> Result<(Self, Loaded), StoreError> {
         let path = directory.join(FILE_NAME);
         let open_error = |source| StoreError::Open { path: path.clone(), source };
         // Secrets are in it: nobody else may look.
@@ -127,7 +131,7 @@ impl File {
         Ok(FORMAT)
     }
 
-    fn load(&self, specs: &[Spec]) -> Result<Loaded, StoreError> {
+    fn load(&self, specs: &[Arc<Spec>]) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded { version: 0, changed: vec![0; specs.len()], objects: Vec::new() };
         for (key, value) in self.read_all(specs, &mut loaded).map_err(|e| self.read_error(e))? {
             let Some(place) = place(specs, &key) else {
@@ -144,7 +148,7 @@ impl File {
 
     fn read_all(
         &self,
-        specs: &[Spec],
+        specs: &[Arc<Spec>],
         loaded: &mut Loaded,
     ) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
         let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
@@ -218,7 +222,7 @@ fn write(transaction: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb
     Ok(())
 }
 
-fn place(specs: &[Spec], disk_key: &str) -> Option<Key> {
+fn place(specs: &[Arc<Spec>], disk_key: &str) -> Option<Key> {
     let (resource, path) = disk_key.split_once('/')?;
     let resource = specs.iter().position(|spec| spec.name == resource)?;
     Some(Key { resource, path: path.into() })

@@ -59,7 +59,7 @@ struct Table {
 }
 
 impl Memory {
-    pub(super) fn new(specs: &[Spec], loaded: Loaded) -> Self {
+    pub(super) fn new(specs: &[Arc<Spec>], loaded: Loaded) -> Self {
         let table = |index: usize| Table {
             objects: BTreeMap::new(),
             history: History::new(loaded.changed[index]),

@@ -41,7 +41,7 @@ pub(crate) struct Spec {
     /// apiVersion of its objects.
     pub(crate) api_version: String,
     /// Fields that field selectors may name.
-    pub(crate) fields: fn(&Value) -> Vec<(&'static str, String)>,
+    pub(crate) fields: Box<dyn Fn(&Value) -> Vec<(&'static str, String)> + Send + Sync>,
     /// Brings an object that an older release wrote up to date (semantics 1.3).
     pub(crate) on_load: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
@@ -86,9 +86,11 @@ impl Transaction {
         });
     }
 
-    /// Deletes an object that has this version now.
-    pub(crate) fn delete(&mut self, key: Key, version: u64) {
-        self.steps.push(Step { key, expect: Expect::Version(version), change: Change::Delete });
+    /// Deletes an object that has this version now. `last` is its last state for watches, when
+    /// that is not the stored one.
+    pub(crate) fn delete(&mut self, key: Key, version: u64, last: Option<Value>) {
+        let change = Change::Delete(last);
+        self.steps.push(Step { key, expect: Expect::Version(version), change });
     }
 
     /// Goes on only if the object has this version now.
@@ -115,7 +117,7 @@ enum Expect {
 #[derive(Debug)]
 enum Change {
     Put(Value),
-    Delete,
+    Delete(Option<Value>),
     Nothing,
 }
 
@@ -206,7 +208,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens or creates `state.redb` in a directory, which is created when missing.
-    pub(crate) fn open(directory: &Path, specs: Vec<Spec>) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path, specs: Vec<Arc<Spec>>) -> Result<Self, StoreError> {
         let (file, loaded) = file::File::open(directory, &specs)?;
         let memory = Arc::new(RwLock::new(Memory::new(&specs, loaded)));
         let (queue, jobs) = mpsc::channel();

@@ -12,14 +12,16 @@ const OTHERS: usize = 1;
 /// Tells a child process of these tests where the state is.
 const STATE: &str = "PORTOLAN_TEST_STATE";
 
-fn specs() -> Vec<Spec> {
+fn specs() -> Vec<Arc<Spec>> {
     ["things", "others.example.com"]
-        .map(|name| Spec {
-            name: name.to_owned(),
-            kind: "Thing",
-            api_version: "v1".to_owned(),
-            fields: |object| vec![("size", object["size"].to_string())],
-            on_load: Box::new(|_| {}),
+        .map(|name| {
+            Arc::new(Spec {
+                name: name.to_owned(),
+                kind: "Thing",
+                api_version: "v1".to_owned(),
+                fields: Box::new(|object| vec![("size", object["size"].to_string())]),
+                on_load: Box::new(|_| {}),
+            })
         })
         .into()
 }
@@ -65,7 +67,7 @@ async fn what_was_written_is_there_after_a_restart() {
     let first = create(&store, "a").await.unwrap();
     let second = create(&store, "b").await.unwrap();
     let mut transaction = Transaction::default();
-    transaction.delete(key("a"), first);
+    transaction.delete(key("a"), first, None);
     let deleted = store.commit(transaction).await.unwrap()[0].version;
     drop(store);
 
@@ -136,7 +138,7 @@ async fn a_page_shows_the_past() {
     create(&store, "a").await.unwrap();
     let b = create(&store, "b").await.unwrap();
     let mut transaction = Transaction::default();
-    transaction.delete(key("b"), b);
+    transaction.delete(key("b"), b, None);
     transaction.create(key("c"), thing("c", 1));
     store.commit(transaction).await.unwrap();
     let names = |after, version| {

@@ -27,7 +27,7 @@ pub(super) struct Job {
 pub(super) struct Writer {
     file: File,
     memory: Arc<RwLock<Memory>>,
-    specs: Vec<Spec>,
+    specs: Vec<Arc<Spec>>,
     /// The newest version that was given, whether or not its commit succeeded.
     version: u64,
     /// A batch whose commit failed, until the file has told whether it holds it.
@@ -47,7 +47,7 @@ struct Staged {
 }
 
 impl Writer {
-    pub(super) fn new(file: File, memory: Arc<RwLock<Memory>>, specs: Vec<Spec>) -> Self {
+    pub(super) fn new(file: File, memory: Arc<RwLock<Memory>>, specs: Vec<Arc<Spec>>) -> Self {
         let version = memory.read().unwrap_or_else(PoisonError::into_inner).version();
         Self { file, memory, specs, version, unresolved: None }
     }
@@ -144,11 +144,12 @@ impl Writer {
                 self.version += 1;
                 (Record::new(spec, object, self.version), false)
             }
-            (Change::Delete, Some(old)) => {
+            (Change::Delete(last), Some(old)) => {
                 self.version += 1;
-                (old.with_version(spec, self.version), true)
+                let last = last.unwrap_or_else(|| old.value());
+                (Record::new(spec, last, self.version), true)
             }
-            (Change::Delete, None) => return None,
+            (Change::Delete(_), None) => return None,
         };
         let record = Arc::new(record);
         let path = step.key.path.clone();

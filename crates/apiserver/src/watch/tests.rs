@@ -15,7 +15,7 @@ fn spec() -> Spec {
         name: "things".to_owned(),
         kind: "Thing",
         api_version: "v1".to_owned(),
-        fields: |object| vec![("size", object["size"].to_string())],
+        fields: Box::new(|object| vec![("size", object["size"].to_string())]),
         on_load: Box::new(|_| {}),
     }
 }
@@ -23,7 +23,7 @@ fn spec() -> Spec {
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(directory.path(), vec![spec()]).unwrap());
+        let store = Arc::new(Store::open(directory.path(), vec![Arc::new(spec())]).unwrap());
         Self { store, _directory: directory }
     }
 
@@ -42,7 +42,7 @@ impl World {
         let key = Key::new(0, "ns", name);
         let mut transaction = Transaction::default();
         let version = self.store.get(&key).unwrap().version;
-        transaction.delete(key, version);
+        transaction.delete(key, version, None);
         self.store.commit(transaction).await.unwrap()[0].version
     }
 

@@ -1,0 +1,285 @@
+//! Cluster IPs.
+
+use std::net::IpAddr;
+
+use model::{Family, IpNet};
+use plan::allocate::{AddressRange, StaticRefusal};
+use serde_json::{Value, json};
+use wire::rules::{ip, service};
+use wire::status;
+
+use super::reservation::Reservation;
+use super::{Allocator, invalid_field};
+use crate::registry::meta;
+use crate::registry::refusal::{Outcome, Refusal};
+use crate::registry::resources::{Resources, gvk};
+
+/// Label of IPAddress objects that this allocator made.
+const MANAGED_BY: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
+const FAMILY_LABEL: &str = "ipaddress.kubernetes.io/ip-family";
+/// Field manager of what the server writes by itself.
+const MANAGER: &str = "kube-apiserver";
+/// Wider IPv6 ranges cannot be allocated from.
+const WIDEST_IPV6: u8 = 64;
+
+impl Allocator {
+    /// Takes an address for every family from position `first` on: the one that the Service asks
+    /// for, or any.
+    pub(super) fn take_addresses(
+        &self,
+        service: &mut Value,
+        first: usize,
+        reservation: &mut Reservation,
+    ) -> Outcome<()> {
+        let families: Vec<Family> = texts(service, "ipFamilies")
+            .iter()
+            .map(|family| if family == "IPv6" { Family::V6 } else { Family::V4 })
+            .collect();
+        let mut addresses = texts(service, "clusterIPs");
+        for (position, family) in families.into_iter().enumerate().skip(first) {
+            let asked = addresses.get(position).cloned().unwrap_or_default();
+            let address = if asked.is_empty() {
+                self.take_any(service, family, reservation)?
+            } else {
+                self.take_static(service, &asked, family, reservation)?
+            };
+            addresses.resize(addresses.len().max(position + 1), String::new());
+            addresses[position] = address;
+        }
+        service["spec"]["clusterIP"] = addresses.first().cloned().unwrap_or_default().into();
+        service["spec"]["clusterIPs"] = addresses.into();
+        Ok(())
+    }
+
+    /// What an update takes and gives back: coming from or going to ExternalName, gaining or
+    /// losing the second family. Headless Services have no addresses.
+    pub(super) fn update_addresses(
+        &self,
+        new: &mut Value,
+        old: &Value,
+        reservation: &mut Reservation,
+    ) -> Outcome<()> {
+        if service::is_headless(new) || service::is_headless(old) {
+            return Ok(());
+        }
+        match (service::needs_cluster_ip(old), service::needs_cluster_ip(new)) {
+            (false, true) => self.take_addresses(new, 0, reservation),
+            (true, false) => {
+                reservation.release_addresses(self.owned_addresses(old, &addresses_of(old)));
+                Ok(())
+            }
+            (true, true) => self.change_second(new, old, reservation),
+            (false, false) => Ok(()),
+        }
+    }
+
+    fn change_second(
+        &self,
+        new: &mut Value,
+        old: &Value,
+        reservation: &mut Reservation,
+    ) -> Outcome<()> {
+        let count = |service: &Value| texts(service, "ipFamilies").len();
+        if count(old) == 1 && count(new) == 2 {
+            return self.take_addresses(new, 1, reservation);
+        }
+        if count(old) == 2 && count(new) == 1 {
+            let second: Vec<IpAddr> = addresses_of(old).into_iter().skip(1).collect();
+            reservation.release_addresses(self.owned_addresses(old, &second));
+        }
+        Ok(())
+    }
+
+    /// The IPAddress objects of these addresses that belong to this Service, with their versions.
+    pub(crate) fn owned_addresses(
+        &self,
+        service: &Value,
+        addresses: &[IpAddr],
+    ) -> Vec<(IpAddr, u64)> {
+        let owner = (meta::text(service, "namespace"), meta::text(service, "name"));
+        let mut owned = Vec::new();
+        for address in addresses {
+            let Some(record) = self.store.get(&self.address_key(*address)) else { continue };
+            let object = record.value();
+            if is_managed(&object) && owner_of(&object) == owner {
+                owned.push((*address, record.version));
+            }
+        }
+        owned
+    }
+
+    /// The addresses of a Service's spec.
+    pub(crate) fn addresses(&self, service: &Value) -> Vec<IpAddr> {
+        addresses_of(service)
+    }
+
+    /// The ranges of a family from which Services get addresses now, the default ones first.
+    pub(crate) fn ranges(&self, family: Family) -> Vec<AddressRange> {
+        let mut ranges = Vec::new();
+        for (name, record) in self.store.list(self.cidrs, "").objects {
+            let cidr = record.value();
+            if !is_ready(&cidr) {
+                continue;
+            }
+            let range = texts(&cidr, "cidrs")
+                .iter()
+                .filter_map(|cidr| cidr.parse::<IpNet>().ok())
+                .map(AddressRange::new)
+                .find(|range| range.family() == family && is_usable(*range));
+            ranges.extend(range.map(|range| (&*name != "kubernetes", range)));
+        }
+        ranges.sort();
+        ranges.dedup();
+        ranges.into_iter().map(|(_, range)| range).collect()
+    }
+
+    fn take_any(
+        &self,
+        service: &Value,
+        family: Family,
+        reservation: &mut Reservation,
+    ) -> Outcome<String> {
+        let ranges = self.ranges(family);
+        if reservation.is_dry_run() {
+            // Nothing is looked at: the network address stands for "some address".
+            let address = ranges.first().map(|range| range.network().network().to_string());
+            return Ok(address.unwrap_or_default());
+        }
+        let start = u128::from_ne_bytes(meta::random());
+        let mut held = self.held();
+        let address = ranges.iter().find_map(|range| {
+            range.pick(start, |address| {
+                held.addresses.contains(&address)
+                    || self.store.get(&self.address_key(address)).is_some()
+            })
+        });
+        let Some(address) = address else {
+            let name = status::quote(meta::text(service, "name"));
+            let text = format!("failed to allocate a serviceIP for Service {name}: range is full");
+            return Err(status::internal(&text).into());
+        };
+        if meta::text(service, "name").is_empty() {
+            return Err(nameless(service, address));
+        }
+        held.addresses.insert(address);
+        reservation.add_address(address);
+        Ok(address.to_string())
+    }
+
+    fn take_static(
+        &self,
+        service: &Value,
+        asked: &str,
+        family: Family,
+        reservation: &mut Reservation,
+    ) -> Outcome<String> {
+        let refuse = |why: &str| {
+            let list = &service["spec"]["clusterIPs"];
+            let text = format!("Invalid value: {list}: failed to allocate IP {asked}: {why}");
+            Err(invalid_field(service, "spec.clusterIPs", text))
+        };
+        let Some(address) = ip::parse_sloppy(asked).map(ip::unmapped) else {
+            return refuse("the provided IP address is not valid");
+        };
+        let ranges = self.ranges(family);
+        let mut held = self.held();
+        let is_dry_run = reservation.is_dry_run();
+        let checked = ranges
+            .iter()
+            .find(|range| range.is_usable(address))
+            .ok_or(StaticRefusal::NotInRange)
+            .and_then(|range| {
+                range.check_static(address, |address| {
+                    !is_dry_run
+                        && (held.addresses.contains(&address)
+                            || self.store.get(&self.address_key(address)).is_some())
+                })
+            });
+        match checked {
+            Ok(()) if is_dry_run => Ok(asked.to_owned()),
+            Ok(()) => {
+                held.addresses.insert(address);
+                reservation.add_address(address);
+                Ok(asked.to_owned())
+            }
+            Err(StaticRefusal::NotInRange) => {
+                refuse("the provided network does not match the current range")
+            }
+            Err(StaticRefusal::Allocated) => refuse("provided IP is already allocated"),
+        }
+    }
+}
+
+/// The IPAddress object that reserves an address for a Service.
+pub(super) fn ip_address(
+    address: IpAddr,
+    namespace: &str,
+    name: &str,
+    resources: &Resources,
+) -> Value {
+    let mut object = json!({
+        "metadata": {
+            "name": address.to_string(),
+            "labels": {
+                FAMILY_LABEL: Family::of(address).as_str(),
+                MANAGED_BY.0: MANAGED_BY.1,
+            },
+        },
+        "spec": { "parentRef": { "resource": "services", "namespace": namespace, "name": name } },
+    });
+    if let Some(row) = resources.find("networking.k8s.io", "ipaddresses") {
+        let now = meta::seconds(jiff::Timestamp::now());
+        let writer = wire::apply::Writer { manager: MANAGER, subresource: "", now: &now };
+        wire::apply::track_update(None, &mut object, gvk(row), &writer);
+    }
+    meta::start(&mut object);
+    object
+}
+
+/// Whether an IPAddress object is one of this allocator.
+pub(crate) fn is_managed(object: &Value) -> bool {
+    object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1
+}
+
+/// Namespace and name of the Service that an IPAddress object refers to; empty when it refers to
+/// something else.
+pub(crate) fn owner_of(object: &Value) -> (&str, &str) {
+    let parent = &object["spec"]["parentRef"];
+    let is_service =
+        parent["resource"] == "services" && parent["group"].as_str().unwrap_or("").is_empty();
+    if !is_service {
+        return ("", "");
+    }
+    (parent["namespace"].as_str().unwrap_or(""), parent["name"].as_str().unwrap_or(""))
+}
+
+fn addresses_of(service: &Value) -> Vec<IpAddr> {
+    let addresses = texts(service, "clusterIPs");
+    addresses.iter().filter_map(|text| ip::parse_sloppy(text)).map(ip::unmapped).collect()
+}
+
+fn texts(object: &Value, field: &str) -> Vec<String> {
+    let list = object["spec"][field].as_array();
+    list.into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+/// A ServiceCIDR without conditions counts as ready; one being deleted does not.
+fn is_ready(cidr: &Value) -> bool {
+    let conditions = cidr["status"]["conditions"].as_array();
+    let is_refused =
+        |condition: &Value| condition["type"] == "Ready" && condition["status"] != "True";
+    !meta::is_deleting(cidr) && !conditions.into_iter().flatten().any(is_refused)
+}
+
+fn is_usable(range: AddressRange) -> bool {
+    range.family() == Family::V4 || range.network().prefix_len() >= WIDEST_IPV6
+}
+
+/// A Service without a name fails here, because its IPAddress object would refer to nothing.
+fn nameless(service: &Value, address: IpAddr) -> Refusal {
+    let text = format!(
+        "Invalid value: [\"\"]: failed to allocate IP: IPAddress.networking.k8s.io \"{address}\" \
+         is invalid: spec.parentRef.name: Required value"
+    );
+    invalid_field(service, "spec.clusterIPs", text)
+}

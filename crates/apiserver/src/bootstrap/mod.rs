@@ -1,0 +1,183 @@
+//! Objects that every cluster has.
+//!
+//! What it is: ServiceCIDR `kubernetes`, the system Namespaces, in every Namespace a default
+//! ServiceAccount and the certificate authority, and Service `default/kubernetes` with its
+//! endpoints. They are made before the first request is answered and made again when they go.
+//!
+//! What it is not: a controller of anything that users make.
+//!
+//! ```text
+//!  flags ─▶ wanted objects ─▶ compare with the registry ─▶ create, update
+//!               ▲ again after every change of these kinds
+//! ```
+
+mod objects;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use std::sync::Arc;
+use wire::status::Failure;
+
+use crate::registry::Registry;
+use crate::registry::meta;
+use crate::registry::own::{self, Pass};
+
+/// Why an object cannot be made.
+#[derive(thiserror::Error, Debug)]
+#[error("cannot write {object}: {message}")]
+pub struct BootstrapError {
+    /// Resource and name.
+    pub object: String,
+    /// What the registry said.
+    pub message: String,
+}
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(10);
+/// When all is well only changes matter; this is a safety net.
+const RESYNC: Duration = Duration::from_secs(180);
+
+const SERVICES: (&str, &str) = ("", "services");
+const ENDPOINTS: (&str, &str) = ("", "endpoints");
+const SLICES: (&str, &str) = ("discovery.k8s.io", "endpointslices");
+const NAMESPACES: (&str, &str) = ("", "namespaces");
+const SERVICE_ACCOUNTS: (&str, &str) = ("", "serviceaccounts");
+const CONFIG_MAPS: (&str, &str) = ("", "configmaps");
+const CIDRS: (&str, &str) = ("networking.k8s.io", "servicecidrs");
+
+const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Makes what is missing.
+pub(crate) async fn run_once(registry: &Registry) -> Result<(), BootstrapError> {
+    service_cidr(registry).await?;
+    for namespace in SYSTEM_NAMESPACES {
+        create_missing(registry, NAMESPACES, "", namespace, Value::Null).await?;
+    }
+    for namespace in registry.all("", "namespaces") {
+        if !meta::is_deleting(&namespace) {
+            namespace_content(registry, meta::text(&namespace, "name")).await?;
+        }
+    }
+    kubernetes_service(registry).await
+}
+
+/// Keeps them there.
+pub(crate) fn spawn(registry: &Arc<Registry>) {
+    own::spawn(registry, Keep);
+}
+
+struct Keep;
+
+impl Pass for Keep {
+    const KINDS: &'static [(&'static str, &'static str)] =
+        &[SERVICES, ENDPOINTS, SLICES, NAMESPACES, SERVICE_ACCOUNTS, CONFIG_MAPS, CIDRS];
+
+    async fn run(&mut self, registry: &Registry) -> Duration {
+        match run_once(registry).await {
+            Ok(()) => RESYNC,
+            Err(error) => {
+                tracing::warn!(%error, "will try again");
+                RETRY
+            }
+        }
+    }
+}
+
+/// The default ranges. A single range may become dual; any other difference between flags and
+/// state is left alone, because Services have addresses from it.
+async fn service_cidr(registry: &Registry) -> Result<(), BootstrapError> {
+    let wanted = objects::service_cidr(&registry.config().env);
+    let Some(own) = registry.own(CIDRS, "", "kubernetes") else { return Ok(()) };
+    let Some(mut present) = own.get() else {
+        return written(CIDRS, "kubernetes", own.create(wanted).await);
+    };
+    if present["spec"] == wanted["spec"] || meta::is_deleting(&present) {
+        return Ok(());
+    }
+    let count = |cidr: &Value| cidr["spec"]["cidrs"].as_array().map_or(0, Vec::len);
+    let is_upgrade = count(&present) == 1
+        && count(&wanted) == 2
+        && present["spec"]["cidrs"][0] == wanted["spec"]["cidrs"][0];
+    if !is_upgrade {
+        tracing::warn!(
+            state = %present["spec"]["cidrs"], flags = %wanted["spec"]["cidrs"],
+            "ServiceCIDR kubernetes differs from the flags and stays as it is",
+        );
+        return Ok(());
+    }
+    present["spec"] = wanted["spec"].clone();
+    written(CIDRS, "kubernetes", own.update("", present).await)
+}
+
+/// What every Namespace has.
+async fn namespace_content(registry: &Registry, namespace: &str) -> Result<(), BootstrapError> {
+    create_missing(registry, SERVICE_ACCOUNTS, namespace, "default", Value::Null).await?;
+    let wanted = objects::root_certificate(&registry.config().ca_certificate);
+    keep(registry, CONFIG_MAPS, namespace, objects::ROOT_CERTIFICATE, &["data"], wanted).await
+}
+
+/// Service `default/kubernetes` and where it leads.
+async fn kubernetes_service(registry: &Registry) -> Result<(), BootstrapError> {
+    let env = &registry.config().env;
+    let wanted = objects::service(env);
+    let fields = &["spec"];
+    if registry.own(SERVICES, "default", "kubernetes").is_some_and(|own| own.get().is_none()) {
+        keep(registry, SERVICES, "default", "kubernetes", fields, wanted).await?;
+    }
+    let wanted = objects::endpoints(env);
+    keep(registry, ENDPOINTS, "default", "kubernetes", &["subsets"], wanted).await?;
+    let wanted = objects::slice(env);
+    let fields = &["addressType", "endpoints", "ports"];
+    keep(registry, SLICES, "default", "kubernetes", fields, wanted).await
+}
+
+async fn create_missing(
+    registry: &Registry,
+    kind: (&str, &str),
+    namespace: &str,
+    name: &str,
+    wanted: Value,
+) -> Result<(), BootstrapError> {
+    keep(registry, kind, namespace, name, &[], wanted).await
+}
+
+/// Creates an object, or sets those of its fields that differ.
+async fn keep(
+    registry: &Registry,
+    kind: (&str, &str),
+    namespace: &str,
+    name: &str,
+    fields: &[&str],
+    wanted: Value,
+) -> Result<(), BootstrapError> {
+    let Some(own) = registry.own(kind, namespace, name) else { return Ok(()) };
+    let Some(mut present) = own.get() else {
+        return match own.create(wanted).await {
+            // Somebody else was faster: the next pass looks at it.
+            Err(failure) if failure.reason == "AlreadyExists" => Ok(()),
+            result => written(kind, name, result),
+        };
+    };
+    if meta::is_deleting(&present) || fields.iter().all(|field| present[field] == wanted[field]) {
+        return Ok(());
+    }
+    for field in fields {
+        present[*field] = wanted[*field].clone();
+    }
+    match own.update("", present).await {
+        Err(failure) if failure.reason == "Conflict" || failure.reason == "NotFound" => Ok(()),
+        result => written(kind, name, result),
+    }
+}
+
+fn written(
+    (_, plural): (&str, &str),
+    name: &str,
+    result: Result<(), Failure>,
+) -> Result<(), BootstrapError> {
+    result.map_err(|failure| BootstrapError {
+        object: format!("{plural} {name}"),
+        message: failure.message,
+    })
+}

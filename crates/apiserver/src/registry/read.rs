@@ -1,0 +1,260 @@
+//! GET, LIST and WATCH.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use wire::kinds::KindRow;
+use wire::status::{self, CauseReason};
+
+use super::Registry;
+use super::refusal::{Outcome, Refusal, bad_option, not_found};
+use super::resources::{selectable, show, show_value};
+use crate::api::{Answer, More, Options, Request, Stored, WatchEvent};
+use crate::store::{Expired, Listing, Page};
+use crate::watch::{Selection, Start, Watch};
+
+/// Watches without `timeoutSeconds` last this long and up to as much again.
+const WATCH_SECONDS: u64 = 1800;
+
+impl Registry {
+    /// GET of one object. Also of its `status`, which is the whole object.
+    pub(super) fn read(&self, request: &Request) -> Outcome<Answer> {
+        let name = request.name();
+        let record =
+            self.store.get(&self.key(request)).ok_or_else(|| not_found(request.kind, name))?;
+        let wanted = parse_version(&request.options.resource_version)
+            .map_err(|text| status::untyped(format!("resourceVersion: {text}")))?;
+        self.check_not_future(wanted)?;
+        Ok(Answer::Object { code: 200, object: show(request.kind, &record), warnings: Vec::new() })
+    }
+
+    /// LIST, whole or in pages.
+    pub(super) fn list(&self, request: &Request) -> Outcome<Answer> {
+        let selection = selection(request)?;
+        let asked = ListOptions::parse(&request.options)?;
+        self.check_not_future(asked.exact.or(asked.at_least).unwrap_or(0))?;
+        let prefix = selection.prefix();
+        let resource = self.resources.number(request.kind);
+        let Listing { mut objects, version } = match (&asked.token, asked.exact) {
+            (None, None) => self.store.list(resource, &prefix),
+            (token, exact) => {
+                let after = token.as_ref().map_or("", |token| &*token.start);
+                let version = token.as_ref().map_or(exact, |token| Some(token.version));
+                let version = version.unwrap_or_default();
+                let page = Page { prefix: &prefix, after, version };
+                self.store.page(resource, &page).map_err(|expired| self.page_expired(expired))?
+            }
+        };
+        if !selection.is_everything() {
+            objects.retain(|(path, record)| selection.matches(path, record));
+        }
+        let more = asked.limit.filter(|limit| objects.len() > *limit).map(|limit| {
+            let rest = objects.split_off(limit);
+            let start = objects.last().map_or("", |(path, _)| path);
+            More {
+                token: Token { version, start: start.to_owned() }.encode(),
+                remaining: selection.is_everything().then_some(rest.len() as u64),
+            }
+        });
+        let items = objects.iter().map(|(_, record)| show(request.kind, record)).collect();
+        Ok(Answer::List { items, resource_version: version, more })
+    }
+
+    /// WATCH.
+    pub(super) fn watch(&self, request: &Request) -> Outcome<Answer> {
+        let selection = selection(request)?;
+        let options = &request.options;
+        check_watch_options(options)?;
+        let version = parse_version(&options.resource_version)
+            .map_err(|text| status::untyped(format!("resourceVersion: {text}")))?;
+        self.check_not_future(version)?;
+        let start = match options.send_initial_events {
+            Some(true) => Start::Objects { marked: options.allow_bookmarks },
+            Some(false) if version == 0 => Start::Now,
+            None if version == 0 => Start::Objects { marked: false },
+            _ => Start::After(version),
+        };
+        let seconds = options.timeout_seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+            WATCH_SECONDS + u64::from(u16::from_ne_bytes(super::meta::random())) % WATCH_SECONDS
+        });
+        let watch = Watch {
+            store: self.store.clone(),
+            resource: self.resources.number(request.kind),
+            spec: self.resources.spec(request.kind),
+            selection,
+            start,
+            bookmarks: options.allow_bookmarks,
+            timeout: Duration::from_secs(seconds),
+        };
+        let row = request.kind;
+        let stream = watch.stream();
+        if row.stored_as.is_none() {
+            return Ok(Answer::Watch(stream));
+        }
+        Ok(Answer::Watch(stream.map(move |event| shown(row, event)).boxed()))
+    }
+
+    /// 504 for a version that does not exist yet.
+    fn check_not_future(&self, version: u64) -> Outcome<()> {
+        let current = self.store.version();
+        if version > current {
+            return Err(status::too_large_resource_version(version, current).into());
+        }
+        Ok(())
+    }
+
+    /// 410 for a page whose version is no longer known, with a token to go on inconsistently.
+    fn page_expired(&self, expired: Expired) -> Refusal {
+        let text = format!(
+            "The provided continue parameter is too old to display a consistent list result: \
+             version {} is older than {}. Start the list again without the continue parameter",
+            expired.asked, expired.oldest,
+        );
+        status::expired(text).into()
+    }
+}
+
+/// The selectors of a request.
+pub(super) fn selection(request: &Request) -> Outcome<Selection> {
+    let known = selectable(request.kind);
+    let namespace = request.namespace.as_deref().unwrap_or("");
+    let options = &request.options;
+    Selection::parse(namespace, &options.label_selector, &options.field_selector, &known)
+        .map_err(|text| status::bad_request(unknown_field(&known, text)).into())
+}
+
+/// A `resourceVersion`; 0 when there is none.
+///
+/// # Errors
+///
+/// What Go says about text that is no number.
+pub(super) fn parse_version(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    text.parse().map_err(|_not_a_number| {
+        format!(
+            "Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax",
+            quoted = status::quote(text),
+        )
+    })
+}
+
+/// What the options of a list mean together.
+struct ListOptions {
+    limit: Option<usize>,
+    token: Option<Token>,
+    exact: Option<u64>,
+    at_least: Option<u64>,
+}
+
+impl ListOptions {
+    fn parse(options: &Options) -> Outcome<Self> {
+        let version = parse_version(&options.resource_version)
+            .map_err(|text| status::bad_request(format!("resourceVersion: {text}")))?;
+        let matching = options.resource_version_match.as_str();
+        if !matching.is_empty() && options.resource_version.is_empty() {
+            let text =
+                "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided";
+            return Err(list_option(CauseReason::Forbidden, text));
+        }
+        if matching == "Exact" && version == 0 {
+            let text =
+                "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
+            return Err(list_option(CauseReason::Forbidden, text));
+        }
+        if !matches!(matching, "" | "Exact" | "NotOlderThan") {
+            let text = format!(
+                "Unsupported value: {}: supported values: \"Exact\", \"NotOlderThan\", \"\"",
+                status::quote(matching)
+            );
+            return Err(list_option(CauseReason::NotSupported, text));
+        }
+        let token = Some(&options.continue_token).filter(|token| !token.is_empty());
+        if token.is_some() && version != 0 {
+            let text = "specifying resource version is not allowed when using continue";
+            return Err(status::bad_request(text).into());
+        }
+        let limit = options.limit.filter(|limit| *limit > 0);
+        let is_exact = matching == "Exact";
+        Ok(Self {
+            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            token: token.map(|token| Token::decode(token)).transpose()?,
+            exact: (is_exact && version != 0).then_some(version),
+            at_least: (!is_exact && version != 0).then_some(version),
+        })
+    }
+}
+
+/// Where a list in pages goes on: `metadata.continue`.
+struct Token {
+    version: u64,
+    /// Path of the last object of the page before.
+    start: String,
+}
+
+impl Token {
+    fn encode(&self) -> String {
+        let token = json!({ "v": "meta.k8s.io/v1", "rv": self.version, "start": self.start });
+        URL_SAFE_NO_PAD.encode(token.to_string())
+    }
+
+    fn decode(text: &str) -> Outcome<Self> {
+        let invalid = |why: &str| {
+            Refusal::from(status::bad_request(format!(
+                "invalid continue token: continue key is not valid: {why}"
+            )))
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid("not base64"))?;
+        let token: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("not JSON"))?;
+        match (token["v"].as_str(), token["rv"].as_u64(), token["start"].as_str()) {
+            (Some("meta.k8s.io/v1"), Some(version), Some(start)) => {
+                Ok(Self { version, start: start.to_owned() })
+            }
+            _ => Err(invalid("server does not recognize this encoded version")),
+        }
+    }
+}
+
+fn check_watch_options(options: &Options) -> Outcome<()> {
+    let matching = options.resource_version_match.as_str();
+    if options.send_initial_events.is_none() && !matching.is_empty() {
+        let text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        return Err(list_option(CauseReason::Forbidden, text));
+    }
+    if options.send_initial_events.is_some() && matching != "NotOlderThan" {
+        let text =
+            "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        return Err(list_option(CauseReason::Forbidden, text));
+    }
+    Ok(())
+}
+
+fn list_option(reason: CauseReason, message: impl Into<String>) -> Refusal {
+    bad_option("ListOptions", "resourceVersionMatch", reason, message)
+}
+
+/// Kinds without selectable fields of their own have another text for unknown ones.
+fn unknown_field(known: &[&str], text: String) -> String {
+    match text.strip_prefix("field label not supported: ") {
+        Some(field) if known.is_empty() => format!(
+            "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            status::quote(field)
+        ),
+        _ => text,
+    }
+}
+
+/// An event with its object as another kind shows it.
+fn shown(row: &'static KindRow, event: WatchEvent) -> WatchEvent {
+    let show = |stored: &Stored| show_value(row, (*stored.value()).clone());
+    match &event {
+        WatchEvent::Added(stored) => WatchEvent::Added(show(stored)),
+        WatchEvent::Modified(stored) => WatchEvent::Modified(show(stored)),
+        WatchEvent::Deleted(stored) => WatchEvent::Deleted(show(stored)),
+        WatchEvent::Bookmark { .. } | WatchEvent::Error(_) => event,
+    }
+}
