@@ -101,7 +101,8 @@ impl World {
         protocol: model::Protocol,
     ) -> Packet {
         let same_family = |address: &&IpAddr| address.is_ipv4() == to.is_ipv4();
-        let node = context.node_addresses.iter().find(same_family).copied().unwrap_or(to.ip());
+        let node =
+            context.node_addresses.iter().find(same_family).copied().unwrap_or_else(|| to.ip());
         Packet {
             node: context.node.clone(),
             from_node: *from == Origin::Node,

@@ -6,6 +6,8 @@
 //!                        └───▶ kernel: nf_tables, real packets, namespaces
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod in_model;
 mod story;
 

@@ -1,0 +1,307 @@
+//! Arguments of every command, with help and examples.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+/// Kubernetes Services, whole: a lab on one machine, a node agent, a load balancer.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 80, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  portolan up                                start a lab with two nodes
+  portolan exec client -- curl node1:30007   knock from outside the cluster
+  export KUBECONFIG=$(portolan kubeconfig)   then use kubectl as always
+  portolan down                              end a lab that was detached";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a lab: nodes, pods and an outside client on this machine, without root
+    Up(Up),
+    /// End a detached or killed lab
+    Down(StateArgs),
+    /// Show nodes and Services, who can reach them, and the URLs to try
+    Status(StatusArgs),
+    /// Print the path of the lab's kubeconfig
+    Kubeconfig(StateArgs),
+    /// Create or change objects in the lab
+    Apply(Files),
+    /// Delete objects from the lab
+    Delete(Files),
+    /// Run a command at a place in the lab
+    Exec(Exec),
+    /// Start or stop a node of the lab
+    #[command(subcommand)]
+    Node(Node),
+    /// Run the node agent: make this machine's kernel carry Services
+    Agent(Agent),
+    /// Run the controllers: endpoints, workloads, load balancer addresses
+    Controller(Controller),
+    /// Run the embedded Kubernetes API server
+    Apiserver(Box<Apiserver>),
+    /// Run cluster DNS
+    Dns(Dns),
+    /// Print a shell's completion script
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a lab keeps its state.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StateArgs {
+    /// The lab's state folder [default: ~/.local/state/portolan/default]
+    #[arg(long, value_name = "DIR", env = "PORTOLAN_STATE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+impl StateArgs {
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(lab::default_state_dir)
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For machines
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portolan up                          the three example Services
+  portolan up -f app.yaml --nodes 4    your own objects on four nodes
+  portolan up --detach                 return when everything answers")]
+pub(crate) struct Up {
+    /// Objects to apply instead of the examples (file, folder, or - for stdin)
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Number of nodes
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) nodes: u16,
+    /// Addresses for LoadBalancer Services, on the external network
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) pool: Vec<IpNet>,
+    /// Port of the API server on 127.0.0.1 [default: any free one]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) api_port: Option<u16>,
+    /// Return when everything answers; `portolan down` ends the lab
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Print again whenever something changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// Manifests (file, folder, or - for stdin)
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portolan exec client -- curl -s http://node2:30007
+  portolan exec node1 -- ip route
+  portolan exec pod/web-5d8c7b9f4-x2x7k -- sh")]
+pub(crate) struct Exec {
+    /// client, a node such as node1, or pod/[NAMESPACE/]NAME
+    pub(crate) place: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Bring a stopped node back
+    Start(NodeName),
+    /// Stop a node as if its power had failed
+    Stop(NodeName),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeName {
+    /// Such as node1
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Kubeconfig [default: the pod's service account, or $KUBECONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Name of this Node [default: the host's name]
+    #[arg(long, value_name = "NODE")]
+    pub(crate) hostname_override: Option<String>,
+    /// Pods' networks, to tell their traffic from outside traffic
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    /// Masquerade all traffic to cluster IPs
+    #[arg(long)]
+    pub(crate) masquerade_all: bool,
+    /// Answer ARP and NDP for load balancer addresses on this interface
+    #[arg(long, value_name = "INTERFACE")]
+    pub(crate) announce_interface: Option<String>,
+    /// Where /healthz is served; empty turns it off
+    #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDR")]
+    pub(crate) healthz_bind_address: String,
+    /// Where /metrics and /proxyMode are served; empty turns it off
+    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDR")]
+    pub(crate) metrics_bind_address: String,
+    /// Remove everything of ours from the kernel and end
+    #[arg(long)]
+    pub(crate) cleanup: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Controller {
+    /// Kubeconfig [default: the pod's service account, or $KUBECONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Addresses for LoadBalancer Services
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) pool: Vec<IpNet>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apiserver {
+    /// Folder of the store and certificates
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Address to listen on; `none` serves inherited listeners only
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub(crate) bind_address: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    pub(crate) secure_port: u16,
+    /// Where pods reach this server
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise_address: Option<IpAddr>,
+    /// Cluster addresses of Services, one range or one of each family
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "CIDR",
+        default_value = "10.96.0.0/16,fd00:10:96::/112"
+    )]
+    pub(crate) service_cluster_ip_range: Vec<IpNet>,
+    /// Node ports, first-last
+    #[arg(long, default_value = "30000-32767", value_name = "RANGE", value_parser = port_range)]
+    pub(crate) service_node_port_range: (u16, u16),
+    /// CSV file with token,user,uid,"group1,group2"
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
+    /// Let requests without credentials in as system:anonymous (health and version only)
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) anonymous_auth: bool,
+    /// Authority of client certificates, besides the server's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// Serving certificate, with --tls-private-key-file
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// Key of the serving certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// Which addresses of a node to dial, best first
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "TYPES",
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+    )]
+    pub(crate) kubelet_preferred_address_types: Vec<String>,
+    /// Accepted; for now whoever is authenticated may do everything
+    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", value_name = "MODES")]
+    pub(crate) authorization_mode: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dns {
+    /// Kubeconfig [default: the pod's service account, or $KUBECONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The cluster's domain
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) domain: String,
+    /// Addresses to serve on, UDP and TCP
+    #[arg(long, value_delimiter = ',', default_value = "[::]:53", value_name = "ADDR")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Server for names outside the cluster; without it they are refused
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) upstream: Option<SocketAddr>,
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let wanted = || format!("{text:?} is not a range of ports such as 30000-32767");
+    let (first, last) = text.split_once('-').ok_or_else(wanted)?;
+    let first: u16 = first.trim().parse().map_err(|_| wanted())?;
+    let last: u16 = last.trim().parse().map_err(|_| wanted())?;
+    if first == 0 || first > last { Err(wanted()) } else { Ok((first, last)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_80_columns() {
+        let mut command = Arguments::command();
+        for sub in command.get_subcommands_mut() {
+            for line in sub.render_long_help().to_string().lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", sub.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_range_must_rise() {
+        assert_eq!(port_range("30000-32767"), Ok((30000, 32767)));
+        for bad in ["", "30000", "5-1", "0-9", "1-70000", "a-b"] {
+            assert!(port_range(bad).unwrap_err().contains("not a range"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Commands that run until they are told to end.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Agent, Apiserver, Controller, Dns};
+
+/// `agent`: the node agent.
+pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
+    if arguments.cleanup {
+        return daemon::agent::cleanup();
+    }
+    let node = match arguments.hostname_override {
+        Some(name) => name,
+        None => host_name()?,
+    };
+    let mut config = daemon::agent::AgentConfig::new(node.as_str().into());
+    config.kubeconfig = arguments.kubeconfig;
+    if !arguments.cluster_cidr.is_empty() {
+        config.detector = plan::DetectorMode::ClusterCidr(arguments.cluster_cidr);
+    }
+    config.masquerade_all = arguments.masquerade_all;
+    config.announce_interface = arguments.announce_interface;
+    config.health_bind = bind("healthz-bind-address", &arguments.healthz_bind_address)?;
+    config.metrics_bind = bind("metrics-bind-address", &arguments.metrics_bind_address)?;
+    serve(async |shutdown| daemon::agent::run(config, shutdown).await)
+}
+
+/// `controller`: the controllers.
+pub(crate) fn controller(arguments: Controller) -> anyhow::Result<()> {
+    let config = daemon::controller::ControllerConfig {
+        kubeconfig: arguments.kubeconfig,
+        pool: plan::AddressPool::from_networks(&arguments.pool),
+        seat: None,
+        health_bind: None,
+    };
+    serve(async |shutdown| daemon::controller::run(config, shutdown).await)
+}
+
+/// `apiserver`: the embedded API server.
+pub(crate) fn apiserver(arguments: Apiserver) -> anyhow::Result<()> {
+    let mut config = apiserver::config::ApiserverConfig::new(arguments.state);
+    config.bind_address = match arguments.bind_address.as_str() {
+        "none" => None,
+        text => Some(text.parse::<IpAddr>().with_context(|| format!("--bind-address {text}"))?),
+    };
+    config.secure_port = arguments.secure_port;
+    config.inherited = apiserver::inherit::inherited_listeners()?;
+    config.advertise_address = arguments.advertise_address;
+    config.service_cluster_ip_range = arguments.service_cluster_ip_range;
+    config.service_node_port_range = arguments.service_node_port_range;
+    config.token_auth_file = arguments.token_auth_file;
+    config.anonymous_auth = arguments.anonymous_auth;
+    config.client_ca_file = arguments.client_ca_file;
+    config.tls_files = arguments.tls_cert_file.zip(arguments.tls_private_key_file);
+    config.kubelet_preferred_address_types = arguments.kubelet_preferred_address_types;
+    config.authorization_mode = arguments.authorization_mode;
+    serve(async |shutdown| {
+        let ready = |addresses: &[SocketAddr]| {
+            for address in addresses {
+                tracing::info!("serving the Kubernetes API on https://{address}");
+            }
+        };
+        apiserver::run::run(config, shutdown, ready).await.context("run the API server")
+    })
+}
+
+/// `dns`: cluster DNS.
+pub(crate) fn dns(arguments: Dns) -> anyhow::Result<()> {
+    let config = daemon::dns::DnsConfig {
+        kubeconfig: arguments.kubeconfig,
+        domain: arguments.domain,
+        binds: arguments.listen,
+        upstream: arguments.upstream,
+    };
+    serve(async |shutdown| daemon::dns::run(config, shutdown).await)
+}
+
+/// Runs one loop on this thread until SIGINT or SIGTERM.
+fn serve(work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    start_log();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let shutdown: Shutdown = Box::pin(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        work(shutdown).await
+    })
+}
+
+type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Log lines go to stderr; PORTOLAN_LOG chooses what (such as `debug` or `portolan_daemon=trace`).
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PORTOLAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+fn bind(flag: &str, text: &str) -> anyhow::Result<Option<SocketAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).with_context(|| format!("--{flag} {text}: want ADDRESS:PORT or nothing"))
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("read the host's name")?;
+    let name = name.to_string_lossy().to_lowercase();
+    if name.is_empty() {
+        bail!("this host has no name: give --hostname-override");
+    }
+    Ok(name)
+}
