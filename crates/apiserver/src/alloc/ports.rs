@@ -82,13 +82,13 @@ impl<'a> PortRequest<'a> {
         let known = held_node_ports(old);
         let mut seen: Vec<(String, i64)> = Vec::new();
         let mut ports = ports_of(new);
-        for index in 0..ports.len() {
-            let node_port = ports[index].node_port;
+        for (index, port) in ports.iter_mut().enumerate() {
+            let node_port = port.node_port;
             if node_port == 0 {
                 if !allocate {
                     continue;
                 }
-                ports[index].node_port = self.take_any()?.into();
+                port.node_port = self.take_any()?.into();
             } else {
                 let is_known = u16::try_from(node_port)
                     .is_ok_and(|port| known.contains(&port) || self.taken.contains(&port));
@@ -96,7 +96,7 @@ impl<'a> PortRequest<'a> {
                     self.take_static(new, index, node_port)?;
                 }
             }
-            let pair = (ports[index].protocol.clone(), ports[index].node_port);
+            let pair = (port.protocol.clone(), port.node_port);
             if seen.contains(&pair) {
                 let text = format!("duplicate nodePort: {{{} {}}}", pair.0, pair.1);
                 return Err(status::untyped(text).into());

@@ -93,7 +93,7 @@ impl Registry {
                 PatchType::Apply => self.check_version(request, &body, &record)?,
                 _ => {
                     self.check_version(request, &new, &record)?;
-                    meta::text(&body, "resourceVersion") != ""
+                    !meta::text(&body, "resourceVersion").is_empty()
                 }
             };
             let change =

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 
 use super::memory::Loaded;
@@ -198,7 +198,7 @@ fn database(path: &Path) -> Result<Database, redb::Error> {
         .truncate(false)
         .mode(0o600)
         .open(path)?;
-    let backend = FileBackend::new(file).map_err(DatabaseError::from)?;
+    let backend = FileBackend::new(file)?;
     Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
 }
 

@@ -41,10 +41,13 @@ pub(crate) struct Spec {
     /// apiVersion of its objects.
     pub(crate) api_version: String,
     /// Fields that field selectors may name.
-    pub(crate) fields: Box<dyn Fn(&Value) -> Vec<(&'static str, String)> + Send + Sync>,
+    pub(crate) fields: Fields,
     /// Brings an object that an older release wrote up to date (semantics 1.3).
     pub(crate) on_load: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
+
+/// The selectable fields of an object, by name.
+pub(crate) type Fields = Box<dyn Fn(&Value) -> Vec<(&'static str, String)> + Send + Sync>;
 
 /// Where an object is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -15,7 +15,7 @@ use wire::status::Failure;
 /// An open registry.
 pub(crate) struct World {
     pub(crate) registry: Arc<Registry>,
-    pub(crate) directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 pub(crate) fn env(cidrs: &[&str], node_ports: (u16, u16)) -> Env {
@@ -45,7 +45,7 @@ impl World {
     pub(crate) async fn with(env: Env) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let registry = Registry::open(config(directory.path(), env)).await.unwrap();
-        Self { registry, directory }
+        Self { registry, _directory: directory }
     }
 
     pub(crate) async fn call(&self, request: Request) -> Result<Value, Failure> {
