@@ -1,4 +1,6 @@
 //! Which endpoints a new connection may go to (D5, D9, D20 to D23).
+//!
+//! The Service's `trafficDistribution` is not read here: it has become hints on the endpoints (D25).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -47,6 +47,7 @@ pub fn mirroring(cluster: &Cluster, name: &EndpointsName) -> Reconciled {
             template: &template,
             max: MAX_ADDRESSES,
             placeholder: false,
+            owns_annotations: true,
             may_create: object.meta.deleting.is_none(),
         };
         let of_family: Vec<&EndpointSlice> = existing

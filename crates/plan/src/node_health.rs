@@ -16,6 +16,7 @@ const EVICTION: u32 = 300;
 /// How old a pod must be before a missing Node counts against it, in seconds.
 const ORPHAN_AGE: u32 = 60;
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
 /// Marks nodes whose Lease is too old, and their pods; `renewed` is `spec.renewTime` of the Leases in
 /// Namespace `kube-node-lease`, as seen on the clock that gives `now`.
@@ -62,13 +63,21 @@ fn last_report(node: &Node) -> Timestamp {
     }
 }
 
-/// The node itself says that it is ready; the taints are ours to remove.
+/// The node reports: the taints of silence go, and with condition Ready True also the taint that
+/// every new Node has.
 fn recover(node: &Node, writes: &mut Vec<Write>) {
-    let is_tainted = node.taints.iter().any(|taint| {
-        taint.strip_prefix(UNREACHABLE).is_some_and(|rest| rest.starts_with(['=', ':']))
-    });
-    if is_tainted && !matches!(node.ready, NodeCondition::Unknown { .. }) {
-        writes.push(Write::NodeReachable(node.meta.name.clone(), node.meta.uid.clone()));
+    let obsolete = |taint: &String| {
+        let key = taint.split(['=', ':']).next().unwrap_or_default();
+        match node.ready {
+            NodeCondition::Ready => [UNREACHABLE, NOT_READY].contains(&key),
+            NodeCondition::NotReady => key == UNREACHABLE,
+            NodeCondition::Unknown { .. } => false,
+        }
+    };
+    let taints: Vec<String> =
+        node.taints.iter().filter(|taint| !obsolete(taint)).cloned().collect();
+    if taints.len() < node.taints.len() {
+        writes.push(Write::NodeTaints { meta: Box::new(node.meta.clone()), taints });
     }
 }
 

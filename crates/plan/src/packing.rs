@@ -59,6 +59,8 @@ pub(crate) struct Packer<'a> {
     pub(crate) max: usize,
     /// Whether a slice without endpoints stands in when there would be none.
     pub(crate) placeholder: bool,
+    /// Whether the template's annotations are all that a slice has; else others are kept.
+    pub(crate) owns_annotations: bool,
     /// Whether new slices may be made; not while the owner is being deleted.
     pub(crate) may_create: bool,
 }
@@ -176,20 +178,23 @@ impl Packer<'_> {
         let (mut reusable, gone): (Vec<_>, Vec<_>) =
             packed.delete.drain(..).partition(|slice| self.is_owned(slice));
         packed.delete = gone;
-        reusable.reverse();
-        while let (Some(_), Some(old)) = (packed.create.last(), reusable.pop()) {
+        let reused = packed.create.len().min(reusable.len());
+        let rest = reusable.split_off(reused);
+        for old in reusable {
             let Some(new) = packed.create.pop() else { break };
             let meta = self.refreshed(&old).meta;
             packed.update.push(EndpointSlice { meta, ..new });
         }
-        packed.delete.extend(reusable.into_iter().rev());
+        packed.delete.extend(rest);
     }
 
     /// The slice with the labels and owners that it should have.
     fn refreshed(&self, slice: &EndpointSlice) -> EndpointSlice {
         let mut slice = slice.clone();
         slice.meta.labels = self.template.meta.labels.clone();
-        slice.meta.annotations.extend(self.template.meta.annotations.clone());
+        if self.owns_annotations {
+            slice.meta.annotations = self.template.meta.annotations.clone();
+        }
         slice
     }
 

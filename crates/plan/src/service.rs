@@ -192,7 +192,7 @@ fn health_check_port(service: &Service) -> Option<Port> {
         .flatten()
 }
 
-/// Plans the ports of one family of one Service.
+/// Plans the ports of one family of one Service (D4).
 struct FamilyPlanner<'a> {
     service: &'a Service,
     context: &'a NodeContext,
@@ -257,7 +257,7 @@ impl FamilyPlanner<'_> {
         });
     }
 
-    /// What happens to internal and to other traffic (D22 to D24, semantics 4.6).
+    /// What happens to internal and to other traffic (D22 to D24, D33, semantics 4.6).
     fn actions(&self, choice: &Choice, kind: FrontendKind) -> (Action, Action) {
         let is_cluster_ip = matches!(kind, FrontendKind::ClusterIp(_));
         match self.policy(kind) {

@@ -46,6 +46,7 @@ pub fn slices(cluster: &Cluster, name: &ServiceName) -> Reconciled {
             template: &template,
             max: MAX_ENDPOINTS,
             placeholder: family.is_some(),
+            owns_annotations: false,
             may_create: service.meta.deleting.is_none(),
         };
         let groups = family.map(|family| groups(cluster, service, family, &mut result.report));
