@@ -89,10 +89,15 @@ pub enum Write {
         /// Whether it must be there afterwards.
         present: bool,
     },
-    /// Set condition Ready of a Node to Unknown (its lease is too old) with the taints that follow.
+    /// Set condition Ready of a Node to Unknown: its lease is too old.
     NodeUnreachable(NodeName, Uid),
-    /// Remove the taints of [`Self::NodeUnreachable`]: the node reports again.
-    NodeReachable(NodeName, Uid),
+    /// Replace `spec.taints` of a Node (precondition: uid and resourceVersion of the given Meta).
+    NodeTaints {
+        /// Identity.
+        meta: Box<Meta>,
+        /// The whole new list, each `key=value:effect`.
+        taints: Vec<String>,
+    },
     /// Set condition Ready of a pod to False: its node does not answer.
     PodNotReady(PodName, Uid),
     /// Delete any object by its identity (garbage collection, namespace deletion).

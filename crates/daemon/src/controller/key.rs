@@ -124,8 +124,11 @@ pub(crate) fn target(write: &Write) -> Option<(Target, Effect)> {
         | Write::ServiceFinalizer { name: service, .. } => {
             (Kind::Service, &service.namespace, Some(&service.name), Update)
         }
-        Write::NodeUnreachable(node, _) | Write::NodeReachable(node, _) => {
+        Write::NodeUnreachable(node, _) => {
             return Some((cluster_scoped(Kind::Node, node), Update));
+        }
+        Write::NodeTaints { meta, .. } => {
+            return Some((cluster_scoped(Kind::Node, &meta.name), Update));
         }
         Write::FinalizeNamespace(namespace) => {
             return Some((cluster_scoped(Kind::Namespace, namespace), Update));

@@ -1,14 +1,31 @@
 //! Objects to model.
 //!
 //! As tolerant as the dataplane must be (semantics D5): a bad endpoint, port or address is left
-//! out, never the whole object unless nothing sensible remains. Objects may be raw manifests:
-//! defaults are applied first.
+//! out, never the whole object unless nothing sensible remains. Objects may be raw manifests that
+//! no API server has seen: defaults are applied first.
 
-use std::fmt;
+mod endpoints;
+mod meta;
+mod node;
+mod parse;
+mod pod;
+mod service;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use model::Object;
+use model::{
+    Deployment, EndpointSlice, Endpoints, Meta, Namespace, Node, Object, Pod, ReplicaSet, Service,
+    ServiceCidr,
+};
 use serde_json::Value;
+
+use crate::kinds::{self, Env, KindRow};
+use crate::rules::fields::Fields;
 
 /// An object that cannot be used at all, beside which everything else goes on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -20,11 +37,141 @@ pub struct Rejected {
     pub reason: String,
 }
 
-/// An object of any kind that the model knows.
+/// An object of any kind that the model knows, told by its `apiVersion` and `kind`.
 ///
 /// # Errors
 /// The kind is none of the model's, or the object is beyond use.
 pub fn object(value: &Value) -> Result<Object, Rejected> {
-    let _ = (value, Arc::new(0), fmt::Error);
-    todo!()
+    let row = kinds::row_of(value)
+        .ok_or_else(|| rejected(value, "its apiVersion and kind are none that is served"))?;
+    Ok(match (row.group, row.kind) {
+        ("", "Service") => Object::Service(Arc::new(service(value)?)),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            Object::EndpointSlice(Arc::new(endpoint_slice(value)?))
+        }
+        ("", "Endpoints") => Object::Endpoints(Arc::new(endpoints(value)?)),
+        ("", "Node") => Object::Node(Arc::new(node(value)?)),
+        ("networking.k8s.io", "ServiceCIDR") => Object::ServiceCidr(Arc::new(service_cidr(value)?)),
+        ("", "Namespace") => Object::Namespace(Arc::new(namespace(value)?)),
+        ("", "Pod") => Object::Pod(Arc::new(pod(value)?)),
+        ("apps", "Deployment") => Object::Deployment(Arc::new(deployment(value)?)),
+        ("apps", "ReplicaSet") => Object::ReplicaSet(Arc::new(replica_set(value)?)),
+        _ => return Err(rejected(value, "objects of this kind decide nothing")),
+    })
+}
+
+/// A Service.
+///
+/// # Errors
+/// It has no name, or its type is unknown.
+pub fn service(value: &Value) -> Result<Service, Rejected> {
+    service::service(&defaulted(value, "", "services")?)
+}
+
+/// An EndpointSlice.
+///
+/// # Errors
+/// It has no name, or its address type is unknown.
+pub fn endpoint_slice(value: &Value) -> Result<EndpointSlice, Rejected> {
+    endpoints::endpoint_slice(&defaulted(value, "discovery.k8s.io", "endpointslices")?)
+}
+
+/// An Endpoints object.
+///
+/// # Errors
+/// It has no name.
+pub fn endpoints(value: &Value) -> Result<Endpoints, Rejected> {
+    endpoints::endpoints(&defaulted(value, "", "endpoints")?)
+}
+
+/// A Node.
+///
+/// # Errors
+/// It has no name.
+pub fn node(value: &Value) -> Result<Node, Rejected> {
+    node::node(&defaulted(value, "", "nodes")?)
+}
+
+/// A ServiceCIDR.
+///
+/// # Errors
+/// It has no name.
+pub fn service_cidr(value: &Value) -> Result<ServiceCidr, Rejected> {
+    node::service_cidr(&defaulted(value, "networking.k8s.io", "servicecidrs")?)
+}
+
+/// A Namespace.
+///
+/// # Errors
+/// It has no name.
+pub fn namespace(value: &Value) -> Result<Namespace, Rejected> {
+    Ok(Namespace { meta: meta(&defaulted(value, "", "namespaces")?)? })
+}
+
+/// A Pod.
+///
+/// # Errors
+/// It has no name.
+pub fn pod(value: &Value) -> Result<Pod, Rejected> {
+    pod::pod(&defaulted(value, "", "pods")?)
+}
+
+/// A Deployment.
+///
+/// # Errors
+/// It has no name, or a selector that nobody understands.
+pub fn deployment(value: &Value) -> Result<Deployment, Rejected> {
+    workload::deployment(&defaulted(value, "apps", "deployments")?)
+}
+
+/// A ReplicaSet.
+///
+/// # Errors
+/// It has no name, or a selector that nobody understands.
+pub fn replica_set(value: &Value) -> Result<ReplicaSet, Rejected> {
+    workload::replica_set(&defaulted(value, "apps", "replicasets")?)
+}
+
+/// The metadata of any object.
+///
+/// # Errors
+/// It has no name.
+pub fn meta(value: &Value) -> Result<Meta, Rejected> {
+    meta::meta(value)
+}
+
+/// The object with defaults, and in Namespace `default` when it names none.
+fn defaulted(value: &Value, group: &str, plural: &str) -> Result<Value, Rejected> {
+    let row: &KindRow = kinds::find(group, "v1", plural)
+        .ok_or_else(|| rejected(value, "its kind is none that is served"))?;
+    if !value.is_object() {
+        return Err(rejected(value, "it is not an object"));
+    }
+    let mut value = value.clone();
+    (row.default)(&mut value, &env());
+    if row.namespaced && value.text("/metadata/namespace").is_empty() {
+        crate::rules::fields::set(&mut value, "/metadata/namespace", "default");
+    }
+    Ok(value)
+}
+
+/// Defaults of single objects do not depend on the server.
+fn env() -> Env {
+    Env {
+        service_cidrs: Vec::new(),
+        node_ports: (30_000, 32_767),
+        advertise: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    }
+}
+
+fn rejected(value: &Value, reason: impl Into<String>) -> Rejected {
+    let kind = match value.text("/kind") {
+        "" => "object",
+        kind => kind,
+    };
+    let name = match (value.text("/metadata/namespace"), value.text("/metadata/name")) {
+        ("", name) => name.to_owned(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    Rejected { object: format!("{kind} {name}").trim_end().to_owned(), reason: reason.into() }
 }

@@ -1,0 +1,37 @@
+//! Deletions.
+
+use model::{Meta, Name, Resource, Uid};
+use serde_json::json;
+
+use super::{Call, path};
+
+/// Deletes a namespaced object of version v1, which must still be the one meant.
+pub(super) fn namespaced(
+    group: &str,
+    plural: &str,
+    namespace: &Name,
+    name: &Name,
+    uid: &Uid,
+) -> Call {
+    Call::delete(path(group, "v1", namespace, plural, name), uid, None)
+}
+
+/// Deletes any object.
+pub(super) fn any(resource: &Resource, meta: &Meta, grace_seconds: Option<u32>) -> Call {
+    Call::delete(object_path(resource, meta), &meta.uid, grace_seconds)
+}
+
+/// Lets go of a Namespace whose content is gone.
+pub(super) fn finalize_namespace(name: &Name) -> Call {
+    let body = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name.as_str() },
+        "spec": { "finalizers": [] },
+    });
+    Call::put(format!("/api/v1/namespaces/{name}/finalize"), body)
+}
+
+/// Path of any object.
+pub(super) fn object_path(resource: &Resource, meta: &Meta) -> String {
+    let namespace = if resource.namespaced { meta.namespace.as_str() } else { "" };
+    path(&resource.group, &resource.version, namespace, &resource.plural, &meta.name)
+}
