@@ -8,5 +8,6 @@
 #![expect(clippy::print_stdout, reason = "a failed test shows the logs of its lab")]
 
 mod harness;
+mod kubectl;
 mod lifecycle;
 mod reach;
