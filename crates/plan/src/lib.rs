@@ -40,6 +40,7 @@ mod service;
 mod slices;
 mod template;
 mod time;
+mod topology;
 mod touched;
 
 pub use adverts::adverts;

@@ -14,6 +14,7 @@ use crate::selected::{
     HEADLESS, has_address, has_cluster_ip, hostname_of, ports_of, selected, target_of,
 };
 use crate::time::rfc3339;
+use crate::topology;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -34,6 +35,7 @@ pub fn slices(cluster: &Cluster, name: &ServiceName) -> Reconciled {
     let existing: Vec<&EndpointSlice> =
         cluster.slices_of(name).map(|slice| &**slice).filter(|slice| is_ours(slice)).collect();
     let mut packed = Vec::new();
+    let mut events = Vec::new();
     for address_type in address_types(service, &existing) {
         let of_type: Vec<&EndpointSlice> =
             existing.iter().copied().filter(|slice| slice.address_type == address_type).collect();
@@ -49,12 +51,24 @@ pub fn slices(cluster: &Cluster, name: &ServiceName) -> Reconciled {
             owns_annotations: false,
             may_create: service.meta.deleting.is_none(),
         };
-        let groups = family.map(|family| groups(cluster, service, family, &mut result.report));
-        packed.push(packer.pack(&of_type, groups.unwrap_or_default()));
+        let mut groups = family
+            .map(|family| groups(cluster, service, family, &mut result.report))
+            .unwrap_or_default();
+        if let Some(family) = family
+            && topology::is_auto(&service.meta.annotations)
+        {
+            let outcome = share_out(cluster, &mut groups);
+            events.extend(topology::event(service, family, &of_type, &outcome));
+            result.report.extend(outcome.err().map(Reason::Other));
+        }
+        packed.push(packer.pack(&of_type, groups));
     }
     let trigger = trigger_time(cluster, service, existing.is_empty(), &packed).map(rfc3339);
     for packed in packed {
         result.writes.extend(packed.into_writes(TRIGGER_TIME, trigger.as_deref()));
+    }
+    if !result.writes.is_empty() {
+        result.writes.extend(events);
     }
     result
 }
@@ -149,11 +163,18 @@ fn endpoint(pod: &Pod, service: &Service, family: Family) -> Endpoint {
     }
 }
 
+/// Hints by zone for all endpoints of a family, whatever their ports.
+fn share_out(cluster: &Cluster, groups: &mut Groups) -> Result<(), String> {
+    let mut endpoints: Vec<&mut Endpoint> =
+        groups.values_mut().flat_map(|group| &mut group.endpoints).collect();
+    topology::share_out(cluster, &mut endpoints)
+}
+
 /// Hints by `trafficDistribution` (KEP-4444, KEP-3015): only ready endpoints with a zone have any.
 fn hints(service: &Service, endpoint: &Endpoint) -> Hints {
     let mut hints = Hints::default();
     let Some(distribution) = service.traffic_distribution else { return hints };
-    if !endpoint.conditions.ready {
+    if !endpoint.conditions.ready || topology::is_auto(&service.meta.annotations) {
         return hints;
     }
     hints.zones.extend(endpoint.zone.clone());

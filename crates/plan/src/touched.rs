@@ -8,6 +8,7 @@ use model::{
 };
 
 use crate::selected::matches;
+use crate::topology::is_auto;
 
 /// What a change concerns.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -97,7 +98,8 @@ impl Touched {
         }
     }
 
-    /// A node that comes, goes or moves to another zone concerns the endpoints on it.
+    /// A node that comes, goes or moves to another zone concerns the endpoints on it; what it can do
+    /// concerns Services that share their endpoints out by it.
     fn node(&mut self, cluster: &Cluster, name: &Name, old: Option<&Node>, new: Option<&Node>) {
         let zone = |node: Option<&Node>| node.map(Node::zone);
         if zone(old) != zone(new) {
@@ -105,6 +107,14 @@ impl Touched {
             for pod in here {
                 self.selecting(cluster, &pod.meta.namespace, &pod.meta.labels);
             }
+        }
+        let counts = |node: Option<&Node>| {
+            node.map(|node| (node.zone(), node.ready.clone(), node.allocatable_cpu_millis))
+        };
+        if counts(old) != counts(new) {
+            let services = cluster.services.iter();
+            let auto = services.filter(|(_, service)| is_auto(&service.meta.annotations));
+            self.services.extend(auto.map(|(name, _)| name.clone()));
         }
         let takes_pods = |node: Option<&Node>| {
             node.map(|node| {

@@ -277,6 +277,70 @@ fn new_endpoints_fill_the_slice_they_fit_best() {
     assert_eq!(sizes(&server), [10, 60]);
 }
 
+/// Service `web` with topology mode Auto, zones a, b and c of these CPUs, and pods per zone.
+fn zoned(cpus: [u64; 3], pods: [usize; 3]) -> Server {
+    let mut service = service();
+    let auto = [("service.kubernetes.io/topology-mode", "Auto")];
+    service.meta.annotations = labels(&auto);
+    let mut server = server(service, []);
+    server.cluster.nodes.clear();
+    for (zone, (cpu, count)) in ["a", "b", "c"].into_iter().zip(cpus.into_iter().zip(pods)) {
+        let mut node = node(zone);
+        node.meta.labels = labels(&[("topology.kubernetes.io/zone", zone)]);
+        node.allocatable_cpu_millis = Some(cpu);
+        server.cluster.apply(model::Change::Apply(node.object()));
+        for number in 0..count {
+            let address = format!("10.244.{}.{number}", zone.as_bytes()[0]);
+            let pod = Pod { node: Some(zone.into()), ..pod(&format!("{zone}{number}"), &address) };
+            server.cluster.pods.insert(pod.name(), Arc::new(pod));
+        }
+    }
+    server
+}
+
+fn hinted(server: &Server) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for zone in endpoints(server).iter().flat_map(|endpoint| &endpoint.hints.zones) {
+        *count.entry(zone.to_string()).or_insert(0) += 1;
+    }
+    count
+}
+
+fn tells(writes: &[Write], reason: &str) -> bool {
+    writes.iter().any(|write| matches!(write, Write::Event(event) if event.reason == reason))
+}
+
+#[test]
+fn topology_mode_auto_shares_endpoints_out_by_cpu() {
+    for (cpus, pods, least) in [
+        ([1000, 1000, 1000], [4, 4, 4], [4, 4, 4]),
+        ([1000, 1000, 1000], [12, 0, 0], [4, 4, 4]),
+        ([1000, 1000, 4000], [4, 4, 4], [2, 2, 7]),
+    ] {
+        let mut server = zoned(cpus, pods);
+        assert!(tells(&settle(&mut server), "TopologyAwareHintsEnabled"));
+        let shares: Vec<usize> = hinted(&server).into_values().collect();
+        assert_eq!(shares.iter().sum::<usize>(), 12);
+        assert!(shares.iter().zip(least).all(|(share, least)| *share >= least), "{shares:?}");
+    }
+}
+
+#[test]
+fn topology_mode_auto_gives_up_where_it_cannot_work() {
+    let mut server = zoned([1000, 1000, 1000], [1, 1, 1]);
+    settle(&mut server);
+    assert_eq!(hinted(&server).len(), 3);
+    server.cluster.pods.remove(&model::PodName::new("default", "a0"));
+    let writes = settle(&mut server);
+    assert!(tells(&writes, "TopologyAwareHintsDisabled"));
+    assert!(hinted(&server).is_empty());
+    for unfit in [zoned([1000, 1000, 0], [4, 4, 4]), zoned([20_000, 100, 100], [1, 1, 1])] {
+        let mut server = unfit;
+        settle(&mut server);
+        assert!(hinted(&server).is_empty());
+    }
+}
+
 /// What a pod looks like in one round: absent, or with a port, a family, ready, terminating.
 type Shape = Option<(bool, bool, bool, bool)>;
 
