@@ -5,17 +5,20 @@
 //! strategy. Every call takes one step; the next is due when the ReplicaSets' status changes.
 
 use model::{
-    Cluster, Deployment, DeploymentName, Event, EventKind, LabelSelector, Meta, Owner, PodTemplate,
-    ReplicaSet, ReplicaSetStatus, Resource, RolloutStrategy, Timestamp, Write,
+    Cluster, Deployment, DeploymentName, LabelSelector, Meta, Owner, PodTemplate, ReplicaSet,
+    ReplicaSetStatus, RolloutStrategy, Timestamp, Write,
 };
 
 use crate::Reconciled;
 use crate::deployment_status::{self, Step};
+use crate::events::{Reporter, replica_sets};
 use crate::rollout::{
     self, DESIRED_REPLICAS, MAX_REPLICAS, REVISION, Sizes, age, bounds, new_size, wanted,
 };
 use crate::template::{HASH_LABEL, hash, is_same, with_hash};
 
+const REPORTER: Reporter =
+    Reporter { api_version: "apps/v1", kind: "Deployment", component: "deployment-controller" };
 /// Annotations of a Deployment that its ReplicaSets do not inherit.
 const OWN_ANNOTATIONS: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -250,15 +253,8 @@ impl<'a> Rollout<'a> {
 
     fn scaled(&mut self, set: &str, from: u32, to: u32) {
         let direction = if to > from { "up" } else { "down" };
-        self.writes.push(Write::Event(Box::new(Event {
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            regarding: self.deployment.meta.clone(),
-            event_kind: EventKind::Normal,
-            reason: "ScalingReplicaSet".to_owned(),
-            message: format!("Scaled {direction} replica set {set} from {from} to {to}"),
-            component: "deployment-controller".to_owned(),
-        })));
+        let text = format!("Scaled {direction} replica set {set} from {from} to {to}");
+        self.writes.push(REPORTER.normal(&self.deployment.meta, "ScalingReplicaSet", text));
     }
 
     /// Deletes empty ReplicaSets beyond the history limit, lowest revision first.
@@ -304,14 +300,4 @@ fn inherited(deployment: &Deployment) -> impl Iterator<Item = (String, String)> 
 /// The annotation `deployment.kubernetes.io/revision`; 0 without one.
 pub(crate) fn revision(meta: &Meta) -> u64 {
     meta.annotations.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-fn replica_sets() -> Resource {
-    Resource {
-        group: "apps".into(),
-        version: "v1".into(),
-        plural: "replicasets".into(),
-        kind: "ReplicaSet".into(),
-        namespaced: true,
-    }
 }

@@ -24,6 +24,7 @@ mod claims;
 mod deployment;
 mod deployment_status;
 mod endpoints;
+mod events;
 mod garbage;
 mod load_balancer;
 mod mirroring;

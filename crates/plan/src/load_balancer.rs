@@ -8,11 +8,13 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange};
-use model::{
-    Cluster, Event, EventKind, Family, Ingress, IpMode, Reason, Service, ServiceName, Write,
-};
+use model::{Cluster, Family, Ingress, IpMode, Reason, Service, ServiceName, Write};
 
 use crate::Reconciled;
+use crate::events::Reporter;
+
+const REPORTER: Reporter =
+    Reporter { api_version: "v1", kind: "Service", component: "service-controller" };
 
 /// Keeps a Service until its address is free again.
 pub(crate) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
@@ -102,15 +104,10 @@ fn release(service: &Service, writes: &mut Vec<Write>) {
     if is_foreign || !service.meta.finalizers.contains(FINALIZER) {
         return;
     }
-    writes.push(event(
-        service,
-        EventKind::Normal,
-        "DeletingLoadBalancer",
-        "Deleting load balancer",
-    ));
+    writes.push(REPORTER.normal(&service.meta, "DeletingLoadBalancer", "Deleting load balancer"));
     writes.push(ingress_write(service, Vec::new()));
     writes.push(finalizer_write(service, false));
-    writes.push(event(service, EventKind::Normal, "DeletedLoadBalancer", "Deleted load balancer"));
+    writes.push(REPORTER.normal(&service.meta, "DeletedLoadBalancer", "Deleted load balancer"));
 }
 
 /// Who has which address.
@@ -272,7 +269,7 @@ fn write(
     let lacks_finalizer = !service.meta.finalizers.contains(FINALIZER);
     if lacks_finalizer {
         let text = "Ensuring load balancer";
-        result.writes.push(event(service, EventKind::Normal, "EnsuringLoadBalancer", text));
+        result.writes.push(REPORTER.normal(&service.meta, "EnsuringLoadBalancer", text));
         result.writes.push(finalizer_write(service, true));
     }
     let differs = wanted != has;
@@ -280,13 +277,13 @@ fn write(
         result.writes.push(ingress_write(service, wanted));
         if failures.is_empty() {
             let text = "Ensured load balancer";
-            result.writes.push(event(service, EventKind::Normal, "EnsuredLoadBalancer", text));
+            result.writes.push(REPORTER.normal(&service.meta, "EnsuredLoadBalancer", text));
         }
     }
     for reason in failures {
         let text = format!("Error syncing load balancer: {reason}");
         if lacks_finalizer || differs {
-            let failed = event(service, EventKind::Warning, "SyncLoadBalancerFailed", &text);
+            let failed = REPORTER.warning(&service.meta, "SyncLoadBalancerFailed", text);
             result.writes.push(failed);
         }
         result.report.push(Reason::Other(format!("Service {}: {reason}", service.name())));
@@ -304,16 +301,4 @@ fn finalizer_write(service: &Service, present: bool) -> Write {
         finalizer: FINALIZER.to_owned(),
         present,
     }
-}
-
-fn event(service: &Service, event_kind: EventKind, reason: &str, message: &str) -> Write {
-    Write::Event(Box::new(Event {
-        api_version: "v1".into(),
-        kind: "Service".into(),
-        regarding: service.meta.clone(),
-        event_kind,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        component: "service-controller".to_owned(),
-    }))
 }

@@ -4,13 +4,19 @@ use std::collections::BTreeSet;
 
 use model::{
     AddressType, Cluster, Conditions, Endpoint, EndpointSlice, Endpoints, EndpointsAddress,
-    EndpointsName, EndpointsSubset, Event, EventKind, Family, Hints, Labels, Meta, Owner,
-    ServiceName, SlicePort, Write,
+    EndpointsName, EndpointsSubset, Family, Hints, Labels, Meta, Owner, ServiceName, SlicePort,
+    Write,
 };
 
 use crate::Reconciled;
+use crate::events::Reporter;
 use crate::packing::{Groups, Packer};
 
+const REPORTER: Reporter = Reporter {
+    api_version: "v1",
+    kind: "Endpoints",
+    component: "endpoint-slice-mirroring-controller",
+};
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
@@ -157,16 +163,9 @@ fn endpoint(address: &EndpointsAddress, ready: bool) -> Endpoint {
 }
 
 fn too_many_event(object: &Endpoints, skipped: usize) -> Write {
-    Write::Event(Box::new(Event {
-        api_version: "v1".into(),
-        kind: "Endpoints".into(),
-        regarding: object.meta.clone(),
-        event_kind: EventKind::Warning,
-        reason: "TooManyAddressesToMirror".to_owned(),
-        message: format!(
-            "A max of {MAX_ADDRESSES} addresses can be mirrored to EndpointSlices per Endpoints \
-             subset. {skipped} addresses were skipped"
-        ),
-        component: "endpoint-slice-mirroring-controller".to_owned(),
-    }))
+    let text = format!(
+        "A max of {MAX_ADDRESSES} addresses can be mirrored to EndpointSlices per Endpoints \
+         subset. {skipped} addresses were skipped"
+    );
+    REPORTER.warning(&object.meta, "TooManyAddressesToMirror", text)
 }

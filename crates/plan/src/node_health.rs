@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use model::{
-    Cluster, Event, EventKind, Kind, Node, NodeCondition, NodeName, Pod, Resource, Timestamp, Write,
-};
+use model::{Cluster, Kind, Node, NodeCondition, NodeName, Pod, Timestamp, Write};
 
 use crate::Reconciled;
+use crate::events::{self, Reporter};
 use crate::time::after;
 
+const NODES: Reporter = Reporter { api_version: "v1", kind: "Node", component: "node-controller" };
+const PODS: Reporter = Reporter { api_version: "v1", kind: "Pod", component: "node-controller" };
 /// How long a node may be silent, in seconds; upstream's default.
 const GRACE: u32 = 50;
 /// How long pods stay on a silent node, in seconds: the default toleration of `unreachable`.
@@ -85,13 +86,13 @@ fn silence(node: &Node, pods: &[&Pod], evicts: bool, writes: &mut Vec<Write>) {
     if !matches!(node.ready, NodeCondition::Unknown { .. }) {
         writes.push(Write::NodeUnreachable(node.meta.name.clone(), node.meta.uid.clone()));
         let text = format!("Node {} status is now: NodeNotReady", node.meta.name);
-        writes.push(event("Node", &node.meta, EventKind::Normal, text));
+        writes.push(NODES.normal(&node.meta, "NodeNotReady", text));
     }
     for pod in pods.iter().filter(|pod| !pod.phase.is_finished()) {
         if pod.ready {
             writes.push(Write::PodNotReady(pod.name(), pod.meta.uid.clone()));
-            let text = "Node is not ready".to_owned();
-            writes.push(event("Pod", &pod.meta, EventKind::Warning, text));
+            let text = "Node is not ready";
+            writes.push(PODS.warning(&pod.meta, "NodeNotReady", text));
         }
         if evicts && pod.meta.deleting.is_none() {
             writes.push(Write::DeletePod(pod.name(), pod.meta.uid.clone()));
@@ -107,26 +108,8 @@ fn orphan(pod: &Pod, now: Timestamp, result: &mut Reconciled) {
         return;
     }
     result.writes.push(Write::Delete {
-        resource: Resource {
-            group: "".into(),
-            version: "v1".into(),
-            plural: "pods".into(),
-            kind: "Pod".into(),
-            namespaced: true,
-        },
+        resource: events::pods(),
         meta: Box::new(pod.meta.clone()),
         grace_seconds: Some(0),
     });
-}
-
-fn event(kind: &str, regarding: &model::Meta, event_kind: EventKind, message: String) -> Write {
-    Write::Event(Box::new(Event {
-        api_version: "v1".into(),
-        kind: kind.into(),
-        regarding: regarding.clone(),
-        event_kind,
-        reason: "NodeNotReady".to_owned(),
-        message,
-        component: "node-controller".to_owned(),
-    }))
 }

@@ -4,14 +4,17 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use model::{
-    Cluster, Event, EventKind, Name, NodeName, Owner, Pod, PodPhase, ReplicaSet, ReplicaSetName,
-    ReplicaSetStatus, Resource, Timestamp, Write,
+    Cluster, Name, NodeName, Owner, Pod, PodPhase, ReplicaSet, ReplicaSetName, ReplicaSetStatus,
+    Timestamp, Write,
 };
 
 use crate::Reconciled;
+use crate::events::{self, Reporter};
 use crate::selected::in_namespace;
 use crate::time::after;
 
+const REPORTER: Reporter =
+    Reporter { api_version: "apps/v1", kind: "ReplicaSet", component: "replicaset-controller" };
 /// Most pods that one step creates or deletes.
 const BURST: usize = 500;
 /// Pods with a lower cost go first (KEP-2255).
@@ -75,14 +78,14 @@ fn claim<'a>(cluster: &'a Cluster, set: &'a ReplicaSet, writes: &mut Vec<Write>)
             Some(owner) if owner.uid == set.meta.uid && matches => pods.push(pod),
             Some(owner) if owner.uid == set.meta.uid && set.meta.deleting.is_none() => {
                 writes.push(Write::RemoveOwner {
-                    resource: pod_resource(),
+                    resource: events::pods(),
                     meta: Box::new(pod.meta.clone()),
                     owner: set.meta.uid.clone(),
                 });
             }
             None if matches && set.meta.deleting.is_none() => {
                 writes.push(Write::AddOwner {
-                    resource: pod_resource(),
+                    resource: events::pods(),
                     meta: Box::new(pod.meta.clone()),
                     owner: owner(set),
                 });
@@ -113,15 +116,8 @@ fn delete(cluster: &Cluster, set: &ReplicaSet, pods: &[&Pod], writes: &mut Vec<W
     order.sort_by_cached_key(|pod| deletion_rank(pod, &on_node));
     for pod in order.iter().take(pods.len().saturating_sub(keep).min(BURST)) {
         writes.push(Write::DeletePod(pod.name(), pod.meta.uid.clone()));
-        writes.push(Write::Event(Box::new(Event {
-            api_version: "apps/v1".into(),
-            kind: "ReplicaSet".into(),
-            regarding: set.meta.clone(),
-            event_kind: EventKind::Normal,
-            reason: "SuccessfulDelete".to_owned(),
-            message: format!("Deleted pod: {}", pod.meta.name),
-            component: "replicaset-controller".to_owned(),
-        })));
+        let text = format!("Deleted pod: {}", pod.meta.name);
+        writes.push(REPORTER.normal(&set.meta, "SuccessfulDelete", text));
     }
 }
 
@@ -217,15 +213,5 @@ fn owner(set: &ReplicaSet) -> Owner {
         uid: set.meta.uid.clone(),
         controller: true,
         block_owner_deletion: true,
-    }
-}
-
-fn pod_resource() -> Resource {
-    Resource {
-        group: "".into(),
-        version: "v1".into(),
-        plural: "pods".into(),
-        kind: "Pod".into(),
-        namespaced: true,
     }
 }

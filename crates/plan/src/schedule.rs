@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use model::{Cluster, Event, EventKind, Node, NodeCondition, NodeName, Pod, Reason, Uid, Write};
+use model::{Cluster, Node, NodeCondition, NodeName, Pod, Reason, Uid, Write};
 
 use crate::Reconciled;
+use crate::events::Reporter;
+
+const REPORTER: Reporter =
+    Reporter { api_version: "v1", kind: "Pod", component: "default-scheduler" };
 
 /// Binds every pod that has no node and can run somewhere; says of the others why they cannot.
 ///
@@ -21,7 +25,7 @@ pub fn schedule(cluster: &Cluster) -> Reconciled {
                 load.add(pod, &node);
                 let text = format!("Successfully assigned {} to {node}", pod.name());
                 result.writes.push(Write::BindPod(pod.name(), pod.meta.uid.clone(), node));
-                result.writes.push(event(pod, EventKind::Normal, "Scheduled", text));
+                result.writes.push(REPORTER.normal(&pod.meta, "Scheduled", text));
             }
             Err(message) => {
                 result.report.push(Reason::Other(format!("pod {}: {message}", pod.name())));
@@ -31,7 +35,7 @@ pub fn schedule(cluster: &Cluster) -> Reconciled {
                 let uid = pod.meta.uid.clone();
                 let text = message.clone();
                 result.writes.push(Write::PodUnschedulable(pod.name(), uid, message));
-                result.writes.push(event(pod, EventKind::Warning, "FailedScheduling", text));
+                result.writes.push(REPORTER.warning(&pod.meta, "FailedScheduling", text));
             }
         }
     }
@@ -163,16 +167,4 @@ impl<'a> Taint<'a> {
         (effect.is_empty() || effect == self.effect)
             && (key.is_empty() || key == self.key && value.is_none_or(|value| value == self.value))
     }
-}
-
-fn event(pod: &Pod, event_kind: EventKind, reason: &str, message: String) -> Write {
-    Write::Event(Box::new(Event {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        regarding: pod.meta.clone(),
-        event_kind,
-        reason: reason.to_owned(),
-        message,
-        component: "default-scheduler".to_owned(),
-    }))
 }

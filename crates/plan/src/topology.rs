@@ -7,10 +7,14 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Cluster, Endpoint, EndpointSlice, Event, EventKind, Family, Hints, Labels, Name, Node,
-    NodeCondition, Service, Write,
+    Cluster, Endpoint, EndpointSlice, Family, Hints, Labels, Name, Node, NodeCondition, Service,
+    Write,
 };
 
+use crate::events::Reporter;
+
+const REPORTER: Reporter =
+    Reporter { api_version: "v1", kind: "Service", component: "endpoint-slice-controller" };
 const MODE: &str = "service.kubernetes.io/topology-mode";
 /// The name it had before; wins where both are given.
 const OLD_MODE: &str = "service.kubernetes.io/topology-aware-hints";
@@ -127,22 +131,16 @@ pub(crate) fn event(
         .iter()
         .flat_map(|slice| &slice.endpoints)
         .any(|endpoint| !endpoint.hints.zones.is_empty());
-    let (event_kind, reason, text) = match outcome {
-        Ok(()) if !had_hints => (
-            EventKind::Normal,
-            "TopologyAwareHintsEnabled",
-            "Topology Aware Hints has been enabled",
-        ),
-        Err(text) if had_hints => (EventKind::Warning, "TopologyAwareHintsDisabled", text.as_str()),
-        Ok(()) | Err(_) => return None,
-    };
-    Some(Write::Event(Box::new(Event {
-        api_version: "v1".into(),
-        kind: "Service".into(),
-        regarding: service.meta.clone(),
-        event_kind,
-        reason: reason.to_owned(),
-        message: format!("{text}, addressType: {family}"),
-        component: "endpoint-slice-controller".to_owned(),
-    })))
+    let about = &service.meta;
+    match outcome {
+        Ok(()) if !had_hints => {
+            let text = format!("Topology Aware Hints has been enabled, addressType: {family}");
+            Some(REPORTER.normal(about, "TopologyAwareHintsEnabled", text))
+        }
+        Err(text) if had_hints => {
+            let text = format!("{text}, addressType: {family}");
+            Some(REPORTER.warning(about, "TopologyAwareHintsDisabled", text))
+        }
+        Ok(()) | Err(_) => None,
+    }
 }
