@@ -10,6 +10,10 @@ use wire::from_model::Call;
 
 /// Content type of all bodies but patches.
 pub(crate) const JSON: &str = "application/json";
+/// Who we are, also as field manager.
+const USER_AGENT: &str = concat!("portolan/", env!("CARGO_PKG_VERSION"));
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one request may take before it counts as failed. Watches are not bound by it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -196,7 +200,9 @@ impl Client {
     fn new(mut config: kube::Config) -> Result<Self, ConnectError> {
         // The controllers' own work queues decide when to try again.
         config.default_retry = false;
-        config.connect_timeout = Some(Duration::from_secs(5));
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        let agent = http::HeaderValue::from_static(USER_AGENT);
+        config.headers.push((http::header::USER_AGENT, agent));
         let kube =
             kube::Client::try_from(config).map_err(|error| ConnectError::Setup(Box::new(error)))?;
         Ok(Self { kube })
