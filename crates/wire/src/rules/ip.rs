@@ -75,8 +75,7 @@ pub fn cidr(value: &str) -> Vec<String> {
     let Some(net) = parse_cidr_sloppy(value) else {
         return vec![NOT_A_CIDR.to_owned()];
     };
-    let leading_zero = |(_, length): (&str, &str)| length.len() > 1 && length.starts_with('0');
-    if value.parse::<IpNet>().is_err() || value.split_once('/').is_some_and(leading_zero) {
+    if !is_strict_cidr(value) {
         return vec!["must not have leading 0s in IP or prefix length".to_owned()];
     }
     if is_mapped(net.addr()) {
@@ -137,7 +136,7 @@ pub fn address_warning(field: &str, value: &str) -> Option<String> {
 pub fn cidr_warning(field: &str, value: &str) -> Option<String> {
     let net = parse_cidr_sloppy(value)?;
     let canonical = unmapped_net(net).trunc().to_string();
-    if value.parse::<IpNet>().is_err() || is_mapped(net.addr()) {
+    if !is_strict_cidr(value) || is_mapped(net.addr()) {
         return Some(format!(
             "{field}: non-standard CIDR value {} is invalid: use {}",
             quote(value),
@@ -167,6 +166,12 @@ pub(crate) const NOT_AN_ADDRESS: &str =
     "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 const NOT_A_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// Whether neither the address nor the length has leading zeros, given that it parses at all.
+fn is_strict_cidr(value: &str) -> bool {
+    let (address, length) = value.split_once('/').unwrap_or((value, ""));
+    address.parse::<IpAddr>().is_ok() && (length.len() == 1 || !length.starts_with('0'))
+}
 
 fn is_mapped(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())

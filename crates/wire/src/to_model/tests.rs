@@ -51,15 +51,15 @@ fn an_object_beyond_use_is_rejected_with_its_name() {
 
 #[test]
 fn the_template_is_canonical() {
-    let deployment = |template: &str| {
+    let parsed = |template: &str| {
         let text = format!(
             r#"{{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"d"}},
                 "spec":{{"selector":{{"matchLabels":{{"a":"b"}}}},"template":{template}}}}}"#
         );
-        super::deployment(&serde_json::from_str(&text).expect("valid JSON")).expect("a Deployment")
+        deployment(&serde_json::from_str(&text).expect("valid JSON")).expect("a Deployment")
     };
-    let one = deployment(r#"{"metadata":{"labels":{"a":"b","c":"d"}},"spec":{"containers":[]}}"#);
-    let two = deployment(r#"{"spec":{"containers":[]},"metadata":{"labels":{"c":"d","a":"b"}}}"#);
+    let one = parsed(r#"{"metadata":{"labels":{"a":"b","c":"d"}},"spec":{"containers":[]}}"#);
+    let two = parsed(r#"{"spec":{"containers":[]},"metadata":{"labels":{"c":"d","a":"b"}}}"#);
     assert_eq!(one.template, two.template);
 }
 
