@@ -82,7 +82,19 @@ fn recover(node: &Node, writes: &mut Vec<Write>) {
     }
 }
 
+/// Keeps new pods away from a silent node and makes its pods stop being endpoints.
 fn silence(node: &Node, pods: &[&Pod], evicts: bool, writes: &mut Vec<Write>) {
+    let mut taints = node.taints.clone();
+    for effect in ["NoSchedule", "NoExecute"] {
+        let taint = format!("{UNREACHABLE}=:{effect}");
+        if !taints.contains(&taint) {
+            taints.push(taint);
+        }
+    }
+    if taints != node.taints {
+        // Before the status: its precondition is the resourceVersion.
+        writes.push(Write::NodeTaints { meta: Box::new(node.meta.clone()), taints });
+    }
     if !matches!(node.ready, NodeCondition::Unknown { .. }) {
         writes.push(Write::NodeUnreachable(node.meta.name.clone(), node.meta.uid.clone()));
         let text = format!("Node {} status is now: NodeNotReady", node.meta.name);

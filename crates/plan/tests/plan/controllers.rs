@@ -61,7 +61,7 @@ fn short(writes: &[Write]) -> Vec<String> {
         Write::RemoveFinalizer { meta, finalizer, .. } => format!("{finalizer} {}", meta.name),
         Write::FinalizeNamespace(name) => format!("finalize {name}"),
         Write::NodeUnreachable(name, _) => format!("unreachable {name}"),
-        Write::NodeTaints { meta, .. } => format!("reachable {}", meta.name),
+        Write::NodeTaints { meta, taints } => format!("taint {} {}", meta.name, taints.join(" ")),
         Write::PodNotReady(name, _) => format!("not ready {}", name.name),
         Write::DeletePod(name, _) => format!("evict {}", name.name),
         Write::Event(event) => format!("event {}", event.reason),
@@ -154,11 +154,17 @@ fn a_silent_node_is_marked_with_its_pods_and_later_emptied() {
     let (writes, again) = step(&cluster, 5050);
     assert_eq!((writes, again), (Vec::new(), Some(Timestamp(5050 * 1_000_000 + 1))));
     let (writes, _) = step(&cluster, 5051);
-    let marks = ["unreachable here", "event NodeNotReady", "not ready a", "event NodeNotReady"];
+    let taints = "taint here node.kubernetes.io/unreachable=:NoSchedule \
+                  node.kubernetes.io/unreachable=:NoExecute";
+    let marks =
+        [taints, "unreachable here", "event NodeNotReady", "not ready a", "event NodeNotReady"];
     assert_eq!(writes, marks);
 
     let mut silent = node("here");
     silent.ready = NodeCondition::Unknown { since: seconds(5000) };
+    silent.taints = ["NoSchedule", "NoExecute"]
+        .map(|effect| format!("node.kubernetes.io/unreachable=:{effect}"))
+        .into();
     let mut unready = pod("a", "10.0.0.1");
     unready.ready = false;
     cluster.apply(Change::Apply(silent.object()));
@@ -174,7 +180,7 @@ fn a_node_that_reports_again_loses_the_taint() {
     back.taints = vec!["node.kubernetes.io/unreachable=:NoExecute".to_owned()];
     let cluster = cluster([back.object()]);
     let result = plan::node_health(&cluster, &renewed(5000), seconds(5001));
-    assert_eq!(short(&result.writes), ["reachable here"]);
+    assert_eq!(short(&result.writes), ["taint here "]);
 }
 
 #[test]
