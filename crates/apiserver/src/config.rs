@@ -1,6 +1,6 @@
 //! What the API server can be told, under kube-apiserver's own names.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use model::IpNet;
@@ -17,7 +17,7 @@ pub struct ApiserverConfig {
     /// Listeners made by the parent (`LISTEN_FDS`), served besides `bind_address`.
     pub inherited: Vec<TcpListener>,
     /// `--advertise-address`: where pods reach this server, the endpoint of Service
-    /// `default/kubernetes`. `None` takes the bind address, or loopback when that is unspecified.
+    /// `default/kubernetes`. `None` finds one, see [`Self::advertised`].
     pub advertise_address: Option<IpAddr>,
     /// `--service-cluster-ip-range`: one range, or two of different families, the primary first.
     pub service_cluster_ip_range: Vec<IpNet>,
@@ -81,14 +81,28 @@ impl ApiserverConfig {
         }
     }
 
-    /// The address that `default/kubernetes` points at.
+    /// The address that `default/kubernetes` points at: the one given, else the bind address when
+    /// others can reach it, else this machine's address towards the default route, else loopback.
     pub fn advertised(&self) -> IpAddr {
+        let reachable = |address: &IpAddr| !address.is_unspecified() && !address.is_loopback();
         self.advertise_address
-            .or_else(|| self.bind_address.filter(|address| !address.is_unspecified()))
+            .or_else(|| self.bind_address.filter(reachable))
+            .or_else(|| ROUTED.into_iter().find_map(source_address).filter(reachable))
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 
+/// The address from which this machine would send there. Nothing is sent: connecting a datagram
+/// socket only looks the route up.
+fn source_address(destination: &str) -> Option<IpAddr> {
+    let any = if destination.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(destination).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Addresses of documentation (RFC 5737, RFC 3849): only a default route leads there.
+const ROUTED: [&str; 2] = ["192.0.2.1:9", "[2001:db8::1]:9"];
 /// kube-apiserver's `--secure-port`.
 pub const DEFAULT_SECURE_PORT: u16 = 6443;
 /// The lab's Service ranges.
@@ -111,9 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unspecified_bind_address_is_not_advertised() {
+    fn what_others_cannot_reach_is_not_advertised_when_there_is_more() {
         let mut config = ApiserverConfig::new("/nowhere");
+        config.bind_address = Some("192.0.2.7".parse().unwrap());
+        assert_eq!(config.advertised().to_string(), "192.0.2.7");
         config.bind_address = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        assert_eq!(config.advertised(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert!(!config.advertised().is_unspecified());
+        config.advertise_address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert!(config.advertised().is_loopback());
     }
 }

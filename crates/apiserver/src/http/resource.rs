@@ -108,6 +108,7 @@ async fn answer(
     served: &Served,
     negotiated: Negotiated,
 ) -> Result<Response<Body>, Failure> {
+    check_name(&path)?;
     let Call { request, query, user, .. } = call;
     let (head, body) = request.into_parts();
     let pretty = wants_pretty(&head.headers, &query);
@@ -124,10 +125,12 @@ async fn answer(
     };
     let expected = input::expected(served.row, served.subresource);
     let decoded = input::decode(&head.headers, &bytes, verb, expected, validation)?;
-    let (body, mut warnings) = match decoded {
-        Some(decoded) => (Some(decoded.value), decoded.warnings),
-        None => (None, Vec::new()),
-    };
+    let deprecation = Some(served.row.deprecation).filter(|text| !text.is_empty());
+    let mut warnings: Vec<String> = deprecation.map(str::to_owned).into_iter().collect();
+    let body = decoded.map(|decoded| {
+        warnings.extend(decoded.warnings);
+        decoded.value
+    });
     if matches!(verb, Verb::Delete | Verb::DeleteCollection)
         && let Some(body) = &body
     {
@@ -159,11 +162,21 @@ async fn answer(
     };
     let (mut response, more) = output::respond(server, answer, encoder, negotiated.format);
     warnings.extend(more);
-    if !served.row.deprecation.is_empty() {
-        warnings.push(served.row.deprecation.to_owned());
-    }
     reply::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// Names that cannot be part of a storage key (apimachinery `IsValidPathSegmentName`).
+fn check_name(path: &ResourcePath) -> Result<(), Failure> {
+    let Some(name) = path.name.as_deref() else { return Ok(()) };
+    let why = match name {
+        "." => "may not be '.'",
+        ".." => "may not be '..'",
+        name if name.contains('%') => "may not contain '%'",
+        _ => return Ok(()),
+    };
+    let name = status::quote(name);
+    Err(status::bad_request(format!("Name parameter invalid: {name}: {why}")))
 }
 
 fn verb(

@@ -1,8 +1,6 @@
 //! What a client meets before any object: users, methods, media types, limits, discovery.
 
-mod harness;
-
-use harness::{TestServer, whole};
+use crate::harness::{TestServer, whole};
 use serde_json::{Value, json};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";

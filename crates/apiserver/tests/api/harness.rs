@@ -1,7 +1,5 @@
 //! A running server and a plain HTTPS client for it.
 
-#![allow(dead_code, reason = "every test program uses a part of it")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,26 +20,27 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 /// A server on a free port of loopback.
-pub struct TestServer {
-    pub folder: TempDir,
-    pub address: SocketAddr,
-    pub pki: Pki,
+pub(crate) struct TestServer {
+    pub(crate) folder: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) pki: Pki,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), RunError>>,
 }
 
 impl TestServer {
     /// With two static tokens: `T` (administrator) and `U` (user `somebody`).
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    pub async fn start_with(change: impl FnOnce(&mut ApiserverConfig)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ApiserverConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");
         std::fs::write(&tokens, "T,admin,1,\"system:masters\"\nU,somebody,2\n").unwrap();
         let mut config = ApiserverConfig::new(folder.path().join("state"));
         config.secure_port = 0;
+        config.advertise_address = Some("192.0.2.10".parse().unwrap());
         config.token_auth_file = Some(tokens);
         config.kubelet_preferred_address_types = vec!["InternalIP".to_owned()];
         change(&mut config);
@@ -62,12 +61,12 @@ impl TestServer {
         Self { folder, address, pki, stop, serving }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
     /// Ends the server and waits for it.
-    pub async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         self.stop.send(()).unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(10), self.serving).await;
         ended.expect("the server ends in time").unwrap().unwrap();
@@ -75,7 +74,7 @@ impl TestServer {
     }
 
     /// A connection, with a client certificate if one is given.
-    pub async fn connect(&self, own: Option<&CertKey>) -> SendRequest<Full<Bytes>> {
+    pub(crate) async fn connect(&self, own: Option<&CertKey>) -> SendRequest<Full<Bytes>> {
         let config = client_config(self.pki.ca_pem(), own).unwrap();
         let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let name = self.address.ip().into();
@@ -86,7 +85,7 @@ impl TestServer {
     }
 
     /// Sends one request with these headers, on a connection of its own.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -103,7 +102,7 @@ impl TestServer {
     }
 
     /// The same, as the administrator, and the whole answer.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: &str,
         path: &str,
@@ -117,7 +116,7 @@ impl TestServer {
     }
 
     /// The same, with JSON on both sides.
-    pub async fn json(&self, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn json(&self, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
         let content_type = match method {
             "PATCH" => "application/merge-patch+json",
             _ => "application/json",
@@ -130,25 +129,25 @@ impl TestServer {
 }
 
 /// The whole answer.
-pub async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, Bytes) {
+pub(crate) async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, Bytes) {
     let (head, body) = response.into_parts();
     (head.status, head.headers, body.collect().await.unwrap().to_bytes())
 }
 
 /// The lines of a streamed answer, as they come.
-pub struct Lines {
+pub(crate) struct Lines {
     body: Incoming,
     rest: Vec<u8>,
 }
 
 impl Lines {
-    pub fn of(response: Response<Incoming>) -> Self {
+    pub(crate) fn of(response: Response<Incoming>) -> Self {
         assert_eq!(response.status(), 200);
         Self { body: response.into_body(), rest: Vec::new() }
     }
 
     /// The next line as JSON; `None` at the end.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         let next = async {
             loop {
                 if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

@@ -1,8 +1,6 @@
 //! Objects over HTTPS: written, read in every shape, watched, and there after a restart.
 
-mod harness;
-
-use harness::{Lines, TestServer};
+use crate::harness::{Lines, TestServer};
 use serde_json::{Value, json};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -113,7 +111,8 @@ async fn a_token_of_a_service_account_dies_with_it() {
     let (code, answer) = server.json("POST", &format!("{accounts}/robot/token"), &request).await;
     assert_eq!(code, 201, "{answer}");
     let token = format!("Bearer {}", answer["status"]["token"].as_str().unwrap());
-    let get = || server.send("GET", CONFIG_MAPS, &[("authorization", &token)], "");
+    let headers = [("authorization", token.as_str())];
+    let get = || server.send("GET", CONFIG_MAPS, &headers, "");
     assert_eq!(get().await.status(), 200);
     server.json("DELETE", &format!("{accounts}/robot"), &Value::Null).await;
     assert_eq!(get().await.status(), 401);

@@ -1,11 +1,9 @@
 //! The real kubectl, every version that is here.
 
-mod harness;
-
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use harness::TestServer;
+use crate::harness::TestServer;
 use portolan_apiserver::tls::kubeconfig;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;

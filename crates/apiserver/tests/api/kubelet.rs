@@ -1,13 +1,11 @@
 //! Log, exec and port-forward, at a stand-in for a kubelet that tells what it was asked.
 
-mod harness;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::harness::{TestServer, whole};
 use bytes::Bytes;
-use harness::{TestServer, whole};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
