@@ -80,10 +80,10 @@ fn slice(service: &str, addresses: &[&str]) -> Value {
     })
 }
 
-/// What the kernel holds, in nft's words.
-fn ruleset() -> String {
+/// The maps that the kernel holds, in nft's words: Services and endpoints are their elements.
+fn maps() -> String {
     let nft = testkit::program("nft").expect("was found");
-    let output = Command::new(nft).args(["list", "ruleset"]).output().expect("can start");
+    let output = Command::new(nft).args(["list", "maps"]).output().expect("can start");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -91,11 +91,11 @@ fn ruleset() -> String {
 async fn until(what: &str, mut holds: impl FnMut(&str) -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
-        let rules = ruleset();
-        if holds(&rules) {
+        let held = maps();
+        if holds(&held) {
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{what}:\n{rules}");
+        assert!(tokio::time::Instant::now() < deadline, "{what}:\n{held}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -121,14 +121,14 @@ fn endpoints_reach_the_kernel_and_leave_it() {
         let _agent = agent(&api);
         let address = service(&api, "web").await;
         api.create(SLICES, slice("web", &["10.244.0.2", "10.244.1.2"])).await;
-        until("both endpoints are there", |rules| {
-            rules.contains(&address) && rules.contains("10.244.0.2") && rules.contains("10.244.1.2")
+        until("both endpoints are there", |held| {
+            held.contains(&address) && held.contains("10.244.0.2") && held.contains("10.244.1.2")
         })
         .await;
         let one = json!({"endpoints": [{"addresses": ["10.244.1.2"]}]});
         api.merge(&format!("{SLICES}/web-1"), one).await;
-        until("one endpoint is gone", |rules| {
-            !rules.contains("10.244.0.2") && rules.contains("10.244.1.2")
+        until("one endpoint is gone", |held| {
+            !held.contains("10.244.0.2") && held.contains("10.244.1.2")
         })
         .await;
         let health = http(10256, "/healthz").await;
@@ -150,14 +150,12 @@ fn tables_that_somebody_deletes_come_back() {
         let _agent = agent(&api);
         let address = service(&api, "web").await;
         api.create(SLICES, slice("web", &["10.244.0.2"])).await;
-        until("the Service is there", |rules| rules.contains(&address)).await;
+        until("the Service is there", |held| held.contains(&address)).await;
         let nft = testkit::program("nft").expect("was found");
         let deleted = Command::new(nft).args(["flush", "ruleset"]).status().expect("can start");
         assert!(deleted.success());
-        until("the Service is back", |rules| {
-            rules.contains(&address) && rules.contains("10.244.0.2")
-        })
-        .await;
+        until("the Service is back", |held| held.contains(&address) && held.contains("10.244.0.2"))
+            .await;
     });
 }
 
@@ -172,9 +170,9 @@ fn a_restart_while_the_api_server_is_away_leaves_the_tables_alone() {
         let first = agent(&api);
         let address = service(&api, "web").await;
         api.create(SLICES, slice("web", &["10.244.0.2"])).await;
-        until("the Service is there", |rules| rules.contains("10.244.0.2")).await;
+        until("the Service is there", |held| held.contains("10.244.0.2")).await;
         drop(first);
-        let (kubeconfig, before) = (api.kubeconfig.clone(), ruleset());
+        let (kubeconfig, before) = (api.kubeconfig.clone(), maps());
         let (folder, port) = api.stop().await;
         let mut config = AgentConfig::new("node1".into());
         config.kubeconfig = Some(kubeconfig);
@@ -184,9 +182,9 @@ fn a_restart_while_the_api_server_is_away_leaves_the_tables_alone() {
         });
         // Long enough for several attempts to reach the server.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(ruleset(), before, "traffic goes on");
+        assert_eq!(maps(), before, "traffic goes on");
         let api = Api::start_in(folder, port).await;
         api.delete(&format!("{SERVICES}/web")).await;
-        until("the Service is gone", |rules| !rules.contains(&address)).await;
+        until("the Service is gone", |held| !held.contains(&address)).await;
     });
 }
