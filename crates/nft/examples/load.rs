@@ -14,8 +14,8 @@ use model::{
     Action, Backend, Frontend, FrontendKind, LocalDetector, Masquerade, NodeContext, NodeView,
     Port, Protocol, ServiceName, ServiceView,
 };
-use portolan_nft::{Dataplane, Settings};
 use nix::sched::{CloneFlags, unshare};
+use portolan_nft::{Dataplane, Settings};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u32>());
@@ -77,7 +77,9 @@ fn service(number: u32, endpoints: u32, shift: u32) -> ServiceView {
     let address = IpAddr::from(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + number));
     let first = u32::from(Ipv4Addr::new(10, 128, 0, 0)) + number * 64;
     let backends: Arc<[Backend]> = (0..endpoints)
-        .map(|endpoint| Ipv4Addr::from(first + endpoint + if endpoint == 0 { shift * 60 } else { 0 }))
+        .map(|endpoint| {
+            Ipv4Addr::from(first + endpoint + if endpoint == 0 { shift * 60 } else { 0 })
+        })
         .map(|address| Backend { address: (address, 8080).into(), local: false })
         .collect();
     let frontend = Frontend {

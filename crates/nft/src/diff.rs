@@ -38,23 +38,32 @@ pub(crate) fn diff_elements<'a>(
     have: impl Iterator<Item = (&'a Key, &'a Data)>,
     want: impl Iterator<Item = (&'a Key, &'a Data)>,
 ) -> (Vec<Key>, Vec<(Key, Data)>) {
-    let (mut have, mut want) = (have.peekable(), want.peekable());
     let (mut gone, mut new) = (Vec::new(), Vec::new());
-    loop {
-        let order = match (have.peek(), want.peek()) {
-            (None, None) => return (gone, new),
+    for (key, old, wanted) in merge(have, want).filter(|(_, old, wanted)| old != wanted) {
+        gone.extend(old.map(|_| key.clone()));
+        new.extend(wanted.map(|data| (key.clone(), data.clone())));
+    }
+    (gone, new)
+}
+
+/// Walks two lists that are sorted by key, side by side.
+pub(crate) fn merge<K: Ord, A, B>(
+    left: impl Iterator<Item = (K, A)>,
+    right: impl Iterator<Item = (K, B)>,
+) -> impl Iterator<Item = (K, Option<A>, Option<B>)> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return None,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some((have, _)), Some((want, _))) => have.cmp(want),
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
         };
-        let old = if order.is_le() { have.next() } else { None };
-        let wanted = if order.is_ge() { want.next() } else { None };
-        if old == wanted {
-            continue;
-        }
-        gone.extend(old.map(|(key, _)| key.clone()));
-        new.extend(wanted.map(|(key, data)| (key.clone(), data.clone())));
-    }
+        let left = if order.is_le() { left.next() } else { None };
+        let right = if order.is_ge() { right.next() } else { None };
+        let (left, right) = (left.unzip(), right.unzip());
+        Some((left.0.or(right.0)?, left.1, right.1))
+    })
 }
 
 /// Whether `have` can become `want` without being deleted.

@@ -137,10 +137,10 @@ pub enum Expr {
     /// Replaces the source of the connection by the address of the outgoing interface, with a
     /// fully random port.
     Masquerade,
-    /// Answers ICMP or ICMPv6 port unreachable.
+    /// Refuses the packet.
     Reject {
-        /// Family of the answer.
-        family: Family,
+        /// By which answer.
+        with: RejectWith,
     },
     /// Ends the rule with a verdict.
     Verdict(Verdict),
@@ -193,6 +193,15 @@ pub enum CmpOp {
     Equal,
     /// Different goes on.
     Different,
+}
+
+/// How [`Expr::Reject`] answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RejectWith {
+    /// ICMP or ICMPv6 port unreachable.
+    PortUnreachable(Family),
+    /// A TCP reset (to TCP only).
+    TcpReset,
 }
 
 /// What [`Expr::Lookup`] does with the answer.

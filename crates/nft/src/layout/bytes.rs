@@ -41,10 +41,6 @@ impl Bytes {
         self
     }
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.0
-    }
-
     pub(crate) fn key(&self) -> Key {
         Key::new(&self.0)
     }

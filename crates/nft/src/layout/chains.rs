@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!  prerouting, output (filter)   source-ranges: drop who may not knock (D26)
-//!  prerouting, output (nat)      services ─▶ treatments ─▶ mark-* and pick-*: dnat
-//!  input, forward, output        refusals: no endpoints; forward, output: cluster-addresses
+//!  prerouting, output (nat)      services ─▶ one per treatment ─▶ mark-*, pick-*: dnat
+//!  input, forward, output        refusals; cluster-addresses (not in input) ─▶ refuse
 //!  postrouting (nat)             masquerade: marked, or a pod that talks to itself
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use model::{Family, LocalDetector};
+use model::{Family, LocalDetector, Protocol};
 
 use super::packet::{
     address_words, arrives_on, destination, dnatted, from_this_node, frontend, goto, in_network,
@@ -18,7 +18,7 @@ use super::packet::{
 };
 use super::sets;
 use super::treatment::{Mark, Treatment};
-use crate::expr::{Expr, Found, Name, Reg, Verdict};
+use crate::expr::{CmpOp, Expr, Found, MetaKey, Name, Reg, RejectWith, Verdict};
 use crate::ruleset::{Base, Chain, ChainKind, Hook, Rule};
 
 /// What the rules depend on, besides treatments.
@@ -35,25 +35,29 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     let nat = ChainKind::Nat;
     let new = |last: Expr| rule([new_connection()], last);
     let to = |chain: &'static str| vec![vec![goto(chain)]];
-    let check = vec![new(goto("source-ranges"))];
-    let refuse = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
+    let check_source = vec![new(goto("source-ranges"))];
+    let check_cluster = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
     let base =
         |kind, hook, priority, rules| Chain { base: Some(Base { kind, hook, priority }), rules };
     let chain = |rules| Chain { base: None, rules };
     let chains = [
-        ("prerouting-filter", base(filter, Hook::Prerouting, BEFORE_DNAT, check.clone())),
-        ("output-before-dnat", base(filter, Hook::Output, BEFORE_DNAT, check)),
+        ("prerouting-filter", base(filter, Hook::Prerouting, BEFORE_DNAT, check_source.clone())),
+        ("output-before-dnat", base(filter, Hook::Output, BEFORE_DNAT, check_source)),
         ("prerouting", base(nat, Hook::Prerouting, DNAT, to("services"))),
         ("output", base(nat, Hook::Output, DNAT, to("services"))),
         ("input", base(filter, Hook::Input, FILTER, vec![new(goto("refusals"))])),
-        ("forward", base(filter, Hook::Forward, FILTER, refuse.clone())),
-        ("output-filter", base(filter, Hook::Output, FILTER, refuse)),
+        ("forward", base(filter, Hook::Forward, FILTER, check_cluster.clone())),
+        ("output-filter", base(filter, Hook::Output, FILTER, check_cluster)),
         ("postrouting", base(nat, Hook::Postrouting, SNAT, postrouting(family, fixed.mark))),
         ("source-ranges", chain(source_ranges(family))),
         ("services", chain(services(family))),
         ("refusals", chain(refusals(family))),
+        ("refuse", chain(refuse(family))),
         ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
-        ("masquerade", chain(vec![rule([set_mark(fixed.mark, false)], Expr::Masquerade)])),
+        (
+            "masquerade-and-unmark",
+            chain(vec![rule([set_mark(fixed.mark, false)], Expr::Masquerade)]),
+        ),
         ("mark-masquerade", chain(vec![set_mark(fixed.mark, true)])),
         (
             "mark-masquerade-node",
@@ -243,20 +247,11 @@ fn off_cluster(family: Family, fixed: &Fixed) -> Vec<Rule> {
 fn services(family: Family) -> Vec<Rule> {
     let address = Reg(0);
     let port = address.plus(address_words(family));
-    let execute = Expr::Lookup { set: sets::TREATMENTS, from: address, then: Found::Execute };
+    let execute = |set, from| Expr::Lookup { set, from, then: Found::Execute };
+    let on_node = vec![destination(family, address), within(sets::NODE_ADDRESSES, address)];
     vec![
-        rule(
-            [frontend(family, address), vec![load(sets::FRONTENDS, address, address)]],
-            execute.clone(),
-        ),
-        rule(
-            [
-                vec![destination(family, address), within(sets::NODE_ADDRESSES, address)],
-                node_port(port).to_vec(),
-                vec![load(sets::NODE_PORTS, port, address)],
-            ],
-            execute,
-        ),
+        rule([frontend(family, address)], execute(sets::FRONTENDS, address)),
+        rule([on_node, node_port(port).to_vec()], execute(sets::NODE_PORTS, port)),
     ]
 }
 
@@ -278,7 +273,7 @@ fn refusals(family: Family) -> Vec<Rule> {
         let on_node = vec![destination(family, address), within(sets::NODE_ADDRESSES, address)];
         rule([on_node, node_port(port).to_vec(), vec![within(set, port)]], last)
     };
-    let (reject, drop) = (Expr::Reject { family }, Expr::Verdict(Verdict::Drop));
+    let (reject, drop) = (goto("refuse"), Expr::Verdict(Verdict::Drop));
     vec![
         of_frontend(sets::REJECTED, reject.clone()),
         of_frontend(sets::DROPPED, drop.clone()),
@@ -291,11 +286,27 @@ fn refusals(family: Family) -> Vec<Rule> {
 fn cluster_addresses(family: Family, cidrs: &BTreeSet<IpNet>) -> Vec<Rule> {
     let to = destination(family, Reg(0));
     let known = vec![to.clone(), within(sets::CLUSTER_IPS, Reg(0))];
-    let mut rules = vec![rule([known], Expr::Reject { family })];
+    let mut rules = vec![rule([known], goto("refuse"))];
     let cidrs = cidrs.iter().filter(|net| Family::of(net.addr()) == family);
     let drop = Expr::Verdict(Verdict::Drop);
     rules.extend(cidrs.map(|net| rule([in_network(to.clone(), *net)], drop.clone())));
     rules
+}
+
+/// TCP by a reset, everything else by port unreachable.
+///
+/// ICMP errors do not refuse TCP "at once": the kernel sends six in a row to one client and then
+/// one per second, and an ICMPv6 error that arrives while `connect` still holds the socket, as over
+/// veth, only takes effect when the client repeats itself after a second.
+fn refuse(family: Family) -> Vec<Rule> {
+    let tcp = vec![
+        Expr::Meta { key: MetaKey::L4Proto, to: Reg(0) },
+        Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value: vec![Protocol::Tcp.number()] },
+    ];
+    vec![
+        rule([tcp], Expr::Reject { with: RejectWith::TcpReset }),
+        vec![Expr::Reject { with: RejectWith::PortUnreachable(family) }],
+    ]
 }
 
 fn postrouting(family: Family, mark: u32) -> Vec<Rule> {
@@ -305,7 +316,10 @@ fn postrouting(family: Family, mark: u32) -> Vec<Rule> {
         destination(family, pair.plus(address_words(family))),
         within(sets::HAIRPIN, pair),
     ];
-    vec![rule([marked(mark)], goto("masquerade")), rule([dnatted(), to_itself], goto("masquerade"))]
+    vec![
+        rule([marked(mark)], goto("masquerade-and-unmark")),
+        rule([dnatted(), to_itself], goto("masquerade-and-unmark")),
+    ]
 }
 
 /// Hook priorities: `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC` of

@@ -1,6 +1,6 @@
 //! What one Service adds to the sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,7 +12,7 @@ use model::{
 use super::bytes::Bytes;
 use super::sets;
 use super::treatment::{Treatment, backends};
-use crate::expr::Name;
+use crate::expr::{Name, Verdict};
 use crate::ruleset::{Data, Key};
 
 /// Something of which the tables can hold one only. Several Services may claim it (a shared
@@ -80,7 +80,7 @@ pub(crate) fn spots(service: &ServiceView) -> Vec<Spot> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Contribution {
     pub(crate) elements: BTreeMap<(Family, Name), Vec<(Key, Data)>>,
-    pub(crate) treatments: std::collections::BTreeSet<(Family, Treatment)>,
+    pub(crate) treatments: BTreeSet<(Family, Treatment)>,
 }
 
 impl Contribution {
@@ -126,7 +126,12 @@ impl Contribution {
         let key = spot.bytes();
         if let Some(treatment) = Treatment::of(frontend) {
             self.treatments.insert((family, treatment));
-            self.push(family, places.entry, key.key(), treatment.bytes().data());
+            self.push(
+                family,
+                places.entry,
+                key.key(),
+                Data::Verdict(Verdict::Goto(treatment.chain())),
+            );
             self.numbered(family, &places.endpoints, &key, backends(&frontend.internal));
             if treatment.external.is_some() {
                 self.numbered(family, &places.local_endpoints, &key, backends(&frontend.external));

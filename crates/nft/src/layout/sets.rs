@@ -5,12 +5,10 @@ use model::Family;
 use crate::expr::Name;
 use crate::ruleset::{DataSpec, Field, SetSpec};
 
-/// `address . protocol . port` to treatment: cluster IPs, external IPs, load balancer addresses.
+/// `address . protocol . port` to the chain of its treatment: cluster IPs, external IPs, load balancer addresses.
 pub(crate) const FRONTENDS: Name = Name::Borrowed("frontends");
-/// `protocol . port` to treatment, on every address in [`NODE_ADDRESSES`].
+/// `protocol . port` to the chain of its treatment, on every address in [`NODE_ADDRESSES`].
 pub(crate) const NODE_PORTS: Name = Name::Borrowed("node-ports");
-/// Treatment to its chain.
-pub(crate) const TREATMENTS: Name = Name::Borrowed("treatments");
 /// `address . protocol . port . number` to endpoint.
 pub(crate) const ENDPOINTS: Name = Name::Borrowed("endpoints");
 /// As [`ENDPOINTS`], for outside traffic under policy Local.
@@ -65,14 +63,12 @@ pub(crate) fn specs(family: Family) -> Vec<(Name, SetSpec)> {
     let frontend = [ip, Field::Proto, Field::Port];
     let node_port = [Field::Proto, Field::Port];
     let endpoint = [ip, Field::Port];
-    let treatment = [Field::Number; 4];
     let client = joined(&[ip], &frontend);
     let numbered = |key: &[Field]| map(&joined(key, &[Field::Number]), &endpoint);
     let with_endpoint = |key: &[Field]| set(&joined(key, &endpoint));
     vec![
-        (FRONTENDS, map(&frontend, &treatment)),
-        (NODE_PORTS, map(&node_port, &treatment)),
-        (TREATMENTS, SetSpec { data: DataSpec::Verdict, ..set(&treatment) }),
+        (FRONTENDS, SetSpec { data: DataSpec::Verdict, ..set(&frontend) }),
+        (NODE_PORTS, SetSpec { data: DataSpec::Verdict, ..set(&node_port) }),
         (ENDPOINTS, numbered(&frontend)),
         (LOCAL_ENDPOINTS, numbered(&frontend)),
         (PORT_ENDPOINTS, numbered(&node_port)),

@@ -2,13 +2,12 @@
 
 use model::{Action, Backend, Frontend, FrontendKind, Masquerade};
 
-use super::bytes::Bytes;
 use crate::expr::Name;
 
 /// Everything about a frontend but its address, its port and its endpoints.
 ///
-/// A frontend is one element `frontends{address . protocol . port} = treatment`, and every
-/// distinct treatment is one chain. There are few: about as many as distinct endpoint counts.
+/// A frontend is one element `frontends{ address . protocol . port : goto CHAIN }`, and every
+/// distinct treatment is one such chain. There are few: about as many as distinct endpoint counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Treatment {
     /// Found by port alone, on any node address.
@@ -26,17 +25,13 @@ pub(crate) struct Treatment {
 /// [`Masquerade`] in an order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Mark {
-    Never = 0,
-    Always = 1,
-    OffCluster = 2,
-    NodeOnly = 3,
+    Never,
+    Always,
+    OffCluster,
+    NodeOnly,
 }
 
 impl Treatment {
-    /// Every mark, in order.
-    pub(crate) const MARKS: [Mark; 4] =
-        [Mark::Never, Mark::Always, Mark::OffCluster, Mark::NodeOnly];
-
     /// Of a frontend; `None` when it has no endpoint for anybody.
     pub(crate) fn of(frontend: &Frontend) -> Option<Self> {
         let internal = backends(&frontend.internal);
@@ -56,37 +51,6 @@ impl Treatment {
             external: (internal != external).then(|| count(external)),
             affinity: frontend.affinity.map_or(0, |affinity| affinity.timeout_seconds),
         })
-    }
-
-    /// As data of the frontend maps and key of the treatment map: four numbers.
-    pub(crate) fn bytes(self) -> Bytes {
-        let kind = self.masquerade as u32
-            | if self.node_port { NODE_PORT } else { 0 }
-            | if self.external.is_some() { SPLIT } else { 0 };
-        let mut bytes = Bytes::default();
-        for number in [kind, self.internal, self.external.unwrap_or(0), self.affinity] {
-            bytes.number(number);
-        }
-        bytes
-    }
-
-    /// Inverse of [`Self::bytes`]; `None` for bytes that we never write.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let numbers: Vec<u32> = bytes
-            .chunks_exact(4)
-            .map(|word| word.try_into().map(u32::from_ne_bytes))
-            .collect::<Result<_, _>>()
-            .ok()?;
-        let [kind, internal, external, affinity] = numbers[..] else { return None };
-        let mark = usize::try_from(kind & MARK_MASK).ok()?;
-        let parsed = Self {
-            node_port: kind & NODE_PORT != 0,
-            masquerade: *Self::MARKS.get(mark)?,
-            internal,
-            external: (kind & SPLIT != 0).then_some(external),
-            affinity,
-        };
-        (parsed.bytes().as_slice() == bytes).then_some(parsed)
     }
 
     /// Name of its chain, such as `address-3-masquerade-off-cluster`.
@@ -119,26 +83,4 @@ pub(crate) fn backends(action: &Action) -> &[Backend] {
 
 fn count(backends: &[Backend]) -> u32 {
     u32::try_from(backends.len()).unwrap_or(u32::MAX)
-}
-
-const MARK_MASK: u32 = 0xf;
-const NODE_PORT: u32 = 0x10;
-const SPLIT: u32 = 0x20;
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn bytes_and_back(
-            node_port: bool, mark in 0_usize..4, internal: u32, external: Option<u32>, affinity: u32,
-        ) {
-            let masquerade = Treatment::MARKS[mark];
-            let treatment = Treatment { node_port, masquerade, internal, external, affinity };
-            prop_assert_eq!(Treatment::parse(treatment.bytes().as_slice()), Some(treatment));
-        }
-    }
 }

@@ -4,7 +4,9 @@ use model::Family;
 
 use super::abi::*;
 use super::{Attributes, Writer, protocol_family};
-use crate::expr::{CmpOp, CtKey, Expr, FibAddress, Found, Header, MetaKey, Reg, Verdict};
+use crate::expr::{
+    CmpOp, CtKey, Expr, FibAddress, Found, Header, MetaKey, Reg, RejectWith, Verdict,
+};
 
 /// Writes one `NFTA_LIST_ELEM` of a rule's expressions.
 pub(crate) fn encode(writer: &mut Writer, expr: &Expr) {
@@ -121,7 +123,10 @@ fn body(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_NAT_REG_PROTO_MIN, register(*port));
         }
         Expr::Masquerade => writer.number(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
-        Expr::Reject { family } => {
+        Expr::Reject { with: RejectWith::TcpReset } => {
+            writer.number(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST);
+        }
+        Expr::Reject { with: RejectWith::PortUnreachable(family) } => {
             writer.number(NFTA_REJECT_TYPE, NFT_REJECT_ICMP_UNREACH);
             writer.attribute(NFTA_REJECT_ICMP_CODE, &[port_unreachable(*family)]);
         }
@@ -194,6 +199,8 @@ fn with_set(writer: &mut Writer, expr: &Expr) {
             writer.string(NFTA_DYNSET_SET_NAME, map);
             writer.number(NFTA_DYNSET_OP, NFT_DYNSET_OP_DELETE);
             writer.number(NFTA_DYNSET_SREG_KEY, register(*key));
+            // Maps must name a data register that has been loaded, though deleting reads none.
+            writer.number(NFTA_DYNSET_SREG_DATA, register(*key));
         }
         _ => {}
     }
@@ -241,11 +248,17 @@ fn known(name: &str, data: Attributes<'_>) -> Option<Expr> {
         .filter(|_| data.number(NFTA_NAT_TYPE) == Some(NFT_NAT_DNAT)),
         "masq" => (data.number(NFTA_MASQ_FLAGS) == Some(NF_NAT_RANGE_PROTO_RANDOM_FULLY))
             .then_some(Expr::Masquerade),
-        "reject" => {
+        "reject" => known_reject(data).map(|with| Expr::Reject { with }),
+        _ => None,
+    }
+}
+
+fn known_reject(data: Attributes<'_>) -> Option<RejectWith> {
+    match data.number(NFTA_REJECT_TYPE)? {
+        NFT_REJECT_TCP_RST => Some(RejectWith::TcpReset),
+        NFT_REJECT_ICMP_UNREACH => {
             let code = data.get(NFTA_REJECT_ICMP_CODE)?;
-            let family = family(|known| code == [port_unreachable(known)])?;
-            (data.number(NFTA_REJECT_TYPE) == Some(NFT_REJECT_ICMP_UNREACH))
-                .then_some(Expr::Reject { family })
+            family(|known| code == [port_unreachable(known)]).map(RejectWith::PortUnreachable)
         }
         _ => None,
     }

@@ -49,20 +49,23 @@ fn web() -> ServiceView {
         frontend.external = if own.is_empty() { drop_() } else { balance(own) };
         frontend
     };
-    service("web", [
-        cluster_ip("10.96.0.10", 80, balance(&V4)),
-        cluster_ip("fd00:10:96::10", 80, balance(&V6)),
-        cluster_ip("10.96.0.10", 81, balance(&V4[..1])),
-        cluster_ip("fd00:10:96::10", 81, balance(&V6[..1])),
-        load_balancer("172.30.0.192", 80, balance(&V4)),
-        load_balancer("fd00:30::c000", 80, balance(&V6)),
-        node_port(Family::V4, 30007, balance(&V4)),
-        node_port(Family::V6, 30007, balance(&V6)),
-        local(node_port(Family::V4, 30008, drop_()), &V4, &V4[1..]),
-        local(node_port(Family::V6, 30008, drop_()), &V6, &V6[1..]),
-        local(load_balancer("172.30.0.193", 80, drop_()), &V4, &[]),
-        local(load_balancer("fd00:30::c001", 80, drop_()), &V6, &[]),
-    ])
+    service(
+        "web",
+        [
+            cluster_ip("10.96.0.10", 80, balance(&V4)),
+            cluster_ip("fd00:10:96::10", 80, balance(&V6)),
+            cluster_ip("10.96.0.10", 81, balance(&V4[..1])),
+            cluster_ip("fd00:10:96::10", 81, balance(&V6[..1])),
+            load_balancer("172.30.0.192", 80, balance(&V4)),
+            load_balancer("fd00:30::c000", 80, balance(&V6)),
+            node_port(Family::V4, 30007, balance(&V4)),
+            node_port(Family::V6, 30007, balance(&V6)),
+            local(node_port(Family::V4, 30008, drop_()), &V4, &V4[1..]),
+            local(node_port(Family::V6, 30008, drop_()), &V6, &V6[1..]),
+            local(load_balancer("172.30.0.193", 80, drop_()), &V4, &[]),
+            local(load_balancer("fd00:30::c001", 80, drop_()), &V6, &[]),
+        ],
+    )
 }
 
 /// Connects often enough to meet every endpoint of a few; all must answer.
@@ -85,10 +88,10 @@ fn pods_reach_cluster_ips() {
     // The first pod: the second sees its address, itself it sees as the node (hairpin).
     lab.pods[0].run(|| {
         expect("10.96.0.10:80", &[("10.244.0.2", "10.244.0.1"), ("10.244.0.3", "10.244.0.2")]);
-        expect("[fd00:10:96::10]:80", &[
-            ("fd00:10:244::2", "fd00:10:244::1"),
-            ("fd00:10:244::3", "fd00:10:244::2"),
-        ]);
+        expect(
+            "[fd00:10:96::10]:80",
+            &[("fd00:10:244::2", "fd00:10:244::1"), ("fd00:10:244::3", "fd00:10:244::2")],
+        );
     });
 }
 
@@ -105,10 +108,10 @@ fn off_cluster() {
     for place in [&lab.client, &lab.node] {
         place.run(|| {
             expect("10.96.0.10:80", &[("10.244.0.2", "10.244.0.1"), ("10.244.0.3", "10.244.0.1")]);
-            expect("[fd00:10:96::10]:80", &[
-                ("fd00:10:244::2", "fd00:10:244::1"),
-                ("fd00:10:244::3", "fd00:10:244::1"),
-            ]);
+            expect(
+                "[fd00:10:96::10]:80",
+                &[("fd00:10:244::2", "fd00:10:244::1"), ("fd00:10:244::3", "fd00:10:244::1")],
+            );
         });
     }
 }
@@ -119,8 +122,7 @@ fn outside() {
         place.run(|| {
             let both = [("10.244.0.2", "10.244.0.1"), ("10.244.0.3", "10.244.0.1")];
             expect("172.30.0.11:30007", &both);
-            let both =
-                [("fd00:10:244::2", "fd00:10:244::1"), ("fd00:10:244::3", "fd00:10:244::1")];
+            let both = [("fd00:10:244::2", "fd00:10:244::1"), ("fd00:10:244::3", "fd00:10:244::1")];
             expect("[fd00:30::11]:30007", &both);
         });
     }
@@ -133,23 +135,24 @@ fn outside() {
         place.run(|| {
             let both = [("10.244.0.2", "10.244.0.1"), ("10.244.0.3", "10.244.0.1")];
             expect("172.30.0.192:80", &both);
-            let both =
-                [("fd00:10:244::2", "fd00:10:244::1"), ("fd00:10:244::3", "fd00:10:244::1")];
+            let both = [("fd00:10:244::2", "fd00:10:244::1"), ("fd00:10:244::3", "fd00:10:244::1")];
             expect("[fd00:30::c000]:80", &both);
         });
     }
 }
 
 fn udp_everywhere() {
-    let udp_frontend = |kind, port, endpoints: &[&str]| {
-        frontend(kind, Protocol::Udp, port, balance(endpoints))
-    };
-    let dns = service("dns", [
-        udp_frontend(FrontendKind::ClusterIp(ip("10.96.0.53")), 53, &V4[1..]),
-        udp_frontend(FrontendKind::ClusterIp(ip("fd00:10:96::53")), 53, &V6[1..]),
-        udp_frontend(FrontendKind::NodePort(Family::V4), 30053, &V4[1..]),
-        udp_frontend(FrontendKind::NodePort(Family::V6), 30053, &V6[1..]),
-    ]);
+    let udp_frontend =
+        |kind, port, endpoints: &[&str]| frontend(kind, Protocol::Udp, port, balance(endpoints));
+    let dns = service(
+        "dns",
+        [
+            udp_frontend(FrontendKind::ClusterIp(ip("10.96.0.53")), 53, &V4[1..]),
+            udp_frontend(FrontendKind::ClusterIp(ip("fd00:10:96::53")), 53, &V6[1..]),
+            udp_frontend(FrontendKind::NodePort(Family::V4), 30053, &V4[1..]),
+            udp_frontend(FrontendKind::NodePort(Family::V6), 30053, &V6[1..]),
+        ],
+    );
     let (lab, _dataplane) = lab(view([dns]));
     let ask = |bind: &'static str, address: &'static str| {
         move || udp(&UdpSocket::bind(bind).unwrap(), address).map(|client| client.to_string())
@@ -190,14 +193,17 @@ fn policy_local() {
 }
 
 fn refusals() {
-    let empty = service("empty", [
-        cluster_ip("10.96.0.20", 80, reject()),
-        cluster_ip("fd00:10:96::20", 80, reject()),
-        cluster_ip("10.96.0.20", 81, drop_()),
-        node_port(Family::V4, 30020, reject()),
-        node_port(Family::V6, 30020, reject()),
-        node_port(Family::V4, 30021, drop_()),
-    ]);
+    let empty = service(
+        "empty",
+        [
+            cluster_ip("10.96.0.20", 80, reject()),
+            cluster_ip("fd00:10:96::20", 80, reject()),
+            cluster_ip("10.96.0.20", 81, drop_()),
+            node_port(Family::V4, 30020, reject()),
+            node_port(Family::V6, 30020, reject()),
+            node_port(Family::V4, 30021, drop_()),
+        ],
+    );
     let (lab, _dataplane) = lab(view([empty]));
     for place in [&lab.pods[0], &lab.node, &lab.client] {
         place.run(|| {
@@ -229,16 +235,18 @@ fn source_ranges() {
     let restricted = |address, port, ranges: &[&str]| {
         let endpoints = if address == "172.30.0.194" { &V4 } else { &V6 };
         let mut frontend = load_balancer(address, port, balance(endpoints));
-        frontend.source_ranges =
-            Some(ranges.iter().map(|range| range.parse().unwrap()).collect());
+        frontend.source_ranges = Some(ranges.iter().map(|range| range.parse().unwrap()).collect());
         frontend
     };
-    let bank = service("bank", [
-        restricted("172.30.0.194", 80, &["172.30.0.240/28", "172.30.0.0/25", "172.30.0.0/24"]),
-        restricted("172.30.0.194", 81, &["192.0.2.0/24", "198.51.100.7/32"]),
-        restricted("fd00:30::c002", 80, &["fd00:30::/64"]),
-        restricted("fd00:30::c002", 81, &["2001:db8::/32"]),
-    ]);
+    let bank = service(
+        "bank",
+        [
+            restricted("172.30.0.194", 80, &["172.30.0.240/28", "172.30.0.0/25", "172.30.0.0/24"]),
+            restricted("172.30.0.194", 81, &["192.0.2.0/24", "198.51.100.7/32"]),
+            restricted("fd00:30::c002", 80, &["fd00:30::/64"]),
+            restricted("fd00:30::c002", 81, &["2001:db8::/32"]),
+        ],
+    );
     let (lab, _dataplane) = lab(view([bank]));
     lab.client.run(|| {
         crate::namespace::run("ip route add 172.30.0.194 via 172.30.0.11");
@@ -257,23 +265,24 @@ fn affinity() {
         frontend
     };
     let all = |v4: &[&str], v6: &[&str]| {
-        view([service("sticky", [
-            sticky(cluster_ip("10.96.0.30", 80, balance(v4))),
-            sticky(node_port(Family::V4, 30030, balance(v4))),
-            sticky(cluster_ip("fd00:10:96::30", 80, balance(v6))),
-            sticky(node_port(Family::V6, 30030, balance(v6))),
-        ])])
+        view([service(
+            "sticky",
+            [
+                sticky(cluster_ip("10.96.0.30", 80, balance(v4))),
+                sticky(node_port(Family::V4, 30030, balance(v4))),
+                sticky(cluster_ip("fd00:10:96::30", 80, balance(v6))),
+                sticky(node_port(Family::V6, 30030, balance(v6))),
+            ],
+        )])
     };
     let (lab, dataplane) = lab(all(&V4, &V6));
-    let addresses = [
-        ("10.96.0.30:80", "172.30.0.11:30030"),
-        ("[fd00:10:96::30]:80", "[fd00:30::11]:30030"),
-    ];
+    let addresses =
+        [("10.96.0.30:80", "172.30.0.11:30030"), ("[fd00:10:96::30]:80", "[fd00:30::11]:30030")];
     let mut kept = Vec::new();
     for (cluster_ip, node_port) in addresses {
-        let servers: BTreeSet<_> = lab.client.run(move || {
-            [answers(cluster_ip), answers(node_port)].into_iter().flatten().collect()
-        });
+        let servers: BTreeSet<_> = lab
+            .client
+            .run(move || [answers(cluster_ip), answers(node_port)].into_iter().flatten().collect());
         let [(server, _)] = Vec::from_iter(&servers)[..] else { panic!("one of {servers:?}") };
         kept.push(server.parse::<IpAddr>().unwrap());
     }
@@ -285,9 +294,9 @@ fn affinity() {
     let rest = all(&others(V4, kept[0]), &others(V6, kept[1]));
     lab.node.run(move || dataplane.lock().unwrap().sync(&rest).unwrap());
     for ((cluster_ip, node_port), gone) in addresses.into_iter().zip(kept) {
-        let servers: BTreeSet<_> = lab.client.run(move || {
-            [answers(cluster_ip), answers(node_port)].into_iter().flatten().collect()
-        });
+        let servers: BTreeSet<_> = lab
+            .client
+            .run(move || [answers(cluster_ip), answers(node_port)].into_iter().flatten().collect());
         let [(server, _)] = Vec::from_iter(&servers)[..] else { panic!("one of {servers:?}") };
         assert_ne!(server.parse::<IpAddr>().unwrap(), gone);
     }

@@ -30,7 +30,11 @@ impl Namespace {
         let thread = entered.recv().unwrap();
         let path = format!("/proc/{}/task/{thread}/ns/net", std::process::id());
         let namespace = Self { jobs, path };
-        namespace.run(|| run("ip link set lo up"));
+        namespace.run(|| {
+            // Duplicate address detection would keep link-local addresses unusable for a second.
+            std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
+            run("ip link set lo up");
+        });
         namespace
     }
 
