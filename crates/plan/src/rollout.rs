@@ -72,19 +72,17 @@ pub(crate) fn new_size(deployment: &Deployment, current: u32, total: u32) -> u32
 pub(crate) fn shrink(deployment: &Deployment, new: &ReplicaSet, old: &[&ReplicaSet]) -> Sizes {
     let least = deployment.replicas - bounds(deployment).unavailable;
     let total = wanted(old.iter().copied()).saturating_add(new.replicas);
-    let starting = new.replicas.saturating_sub(new.status.available);
+    let starting = new.replicas.saturating_sub(staying(new));
     let mut room = total.saturating_sub(least).saturating_sub(starting);
     let mut sizes: Sizes = old.iter().map(|set| (set.name(), set.replicas)).collect();
     if room == 0 {
         return Sizes::new();
     }
     for set in old {
-        let broken = set.replicas.saturating_sub(set.status.available).min(room);
+        let broken = if is_observed(set) { set.replicas - staying(set) } else { 0 }.min(room);
         sizes.insert(set.name(), set.replicas - broken);
         room -= broken;
     }
-    // A ReplicaSet that has just shrunk may still count pods that it is about to delete.
-    let staying = |set: &ReplicaSet| set.status.available.min(set.replicas);
     let all_available = old.iter().fold(staying(new), |sum, set| sum.saturating_add(staying(set)));
     let mut spare = all_available.saturating_sub(least);
     for set in old {
@@ -95,6 +93,17 @@ pub(crate) fn shrink(deployment: &Deployment, new: &ReplicaSet, old: &[&ReplicaS
     }
     sizes.retain(|name, size| old.iter().any(|set| set.name() == *name && set.replicas != *size));
     sizes
+}
+
+/// Pods that are available and will stay so. A ReplicaSet that has just been resized may still count
+/// pods that it is about to delete, or has deleted: nothing is known until it has observed its size.
+fn staying(set: &ReplicaSet) -> u32 {
+    if is_observed(set) { set.status.available.min(set.replicas) } else { 0 }
+}
+
+/// Whether the status was written for the present size.
+fn is_observed(set: &ReplicaSet) -> bool {
+    set.status.observed_generation >= set.meta.generation
 }
 
 /// Whether the Deployment was scaled since its active ReplicaSets were.
