@@ -1,5 +1,7 @@
 //! Merging a configuration into an object, and taking fields out of one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::set::{Element, FieldSet};
@@ -36,29 +38,32 @@ fn merge_list(live: &[Value], config: &[Value], part: Part<'_>) -> Vec<Value> {
         items.iter().map(|item| entry(item, kind, shape).ok()).collect()
     };
     let (live_steps, config_steps) = (steps(live), steps(config));
-    let in_live = |step: &Option<Element>| live_steps.iter().position(|other| other == step);
+    let places: BTreeMap<&Option<Element>, usize> =
+        live_steps.iter().enumerate().rev().map(|(at, step)| (step, at)).collect();
+    let in_config: BTreeSet<&Option<Element>> = config_steps.iter().collect();
+    let mut shared = config_steps.iter().filter(|step| places.contains_key(step)).peekable();
     let mut result = Vec::with_capacity(live.len() + config.len());
     let (mut left, mut right) = (0, 0);
     while left < live.len() || right < config.len() {
-        if left < live.len() {
-            let step = &live_steps[left];
-            if !config_steps.contains(step) {
+        if let Some(step) = live_steps.get(left) {
+            if !in_config.contains(step) {
                 result.push(live[left].clone());
                 left += 1;
                 continue;
             }
             // A shared entry appears where the configuration has it.
-            let next_shared = config_steps[right..].iter().find(|s| in_live(s).is_some());
-            if next_shared != Some(step) {
+            if shared.peek() != Some(&step) {
                 left += 1;
                 continue;
             }
         }
         if let Some(item) = config.get(right) {
-            result.push(match in_live(&config_steps[right]) {
-                Some(at) => merge(&live[at], item, Part::of_shape(shape)),
+            let step = &config_steps[right];
+            result.push(match places.get(step) {
+                Some(at) => merge(&live[*at], item, Part::of_shape(shape)),
                 None => item.clone(),
             });
+            shared.next_if(|next| *next == step);
             right += 1;
         }
     }
@@ -102,4 +107,34 @@ fn or_null(value: Value, was_empty: bool) -> Value {
         _ => false,
     };
     if empty && !was_empty { Value::Null } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::{Gvk, Schema};
+
+    fn ports(numbers: &[u16]) -> Value {
+        let ports: Vec<_> = numbers.iter().map(|n| json!({"port": n, "protocol": "TCP"})).collect();
+        json!({ "spec": { "ports": ports } })
+    }
+
+    #[test]
+    fn lists_keep_the_order_of_the_configuration() {
+        let service = Schema::get().kind(Gvk::from_api_version("v1", "Service"));
+        let part = Part::Struct(service.expect("is known"));
+        for (live, config, expected) in [
+            (&[1, 2, 3][..], &[3, 1][..], &[2, 3, 1][..]),
+            (&[1, 2, 3], &[2, 9], &[1, 2, 3, 9]),
+            (&[1, 2], &[9, 2], &[1, 9, 2]),
+            (&[1, 2], &[9], &[1, 2, 9]),
+            (&[], &[9], &[9]),
+            (&[1], &[], &[1]),
+        ] {
+            let merged = merge(&ports(live), &ports(config), part);
+            assert_eq!(merged, ports(expected), "{live:?} {config:?}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! How values divide into fields that have owners: which parts are leaves, maps or lists with
 //! keys, and which fields a value sets.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::set::{Element, FieldSet};
@@ -151,7 +153,7 @@ fn check(value: &Value, part: Part<'_>, path: &mut String, errors: &mut Vec<Stri
             }
         }
         (Part::List(kind, shape), Value::Array(items)) => {
-            let mut seen = Vec::new();
+            let mut seen = BTreeSet::new();
             for (index, item) in items.iter().enumerate() {
                 match entry(item, kind, shape) {
                     Err(why) => errors.push(format!("{path}: element {index}: {why}")),
@@ -162,7 +164,7 @@ fn check(value: &Value, part: Part<'_>, path: &mut String, errors: &mut Vec<Stri
                         path.push_str(&element.to_string());
                         check(item, Part::of_shape(shape), path, errors);
                         path.truncate(length);
-                        seen.push(element);
+                        seen.insert(element);
                     }
                 }
             }

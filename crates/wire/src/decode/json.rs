@@ -1,6 +1,7 @@
 //! A JSON reader that keeps what `serde_json::Value` loses: the order of keys, duplicate keys and
 //! the spelling of numbers. Its errors have the texts of Go's `encoding/json`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -45,6 +46,18 @@ impl Node {
         match self {
             Self::Object(members) => members.iter().rfind(|m| m.key == key).map(|m| &m.value),
             _ => None,
+        }
+    }
+
+    /// Whether a key appears twice in one object, at any depth.
+    pub(crate) fn has_duplicates(&self) -> bool {
+        match self {
+            Self::Array(items) => items.iter().any(Self::has_duplicates),
+            Self::Object(members) => {
+                let mut seen = BTreeSet::new();
+                members.iter().any(|m| !seen.insert(&m.key) || m.value.has_duplicates())
+            }
+            _ => false,
         }
     }
 

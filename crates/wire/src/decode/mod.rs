@@ -125,38 +125,23 @@ pub(crate) fn empty(gvk: Gvk<'_>, ty: &Type) -> Value {
     value
 }
 
-/// Decodes the body of a DELETE (`v1` or `meta.k8s.io/v1` DeleteOptions); `Null` when empty.
+/// Decodes the body of a DELETE, DeleteOptions of any group; `Null` when empty.
 pub fn delete_options(body: &[u8], content_type: ContentType) -> Result<Value, Failure> {
     if body.is_empty() {
         return Ok(Value::Null);
     }
-    let expected = Gvk { group: "", version: "v1", kind: "DeleteOptions" };
-    if let Ok((node, _)) = parse(body, content_type)
-        && let Ok(TypeMeta { api_version, kind }) = TypeMeta::of(&node)
-    {
-        if !kind.is_empty() && kind != "DeleteOptions" {
-            let scheme = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
-            let why = format!(
-                "no kind {kind:?} is registered for version {api_version:?} in scheme {scheme:?}"
-            );
-            return Err(status::bad_request(why));
-        }
-        // Every group has its own name for the same type.
-        if let Some((group, "v1")) = api_version.split_once('/')
-            && Schema::get().kinds().any(|(known, _)| known.group == group)
-        {
-            return with_type_meta(&node, expected);
-        }
+    let meta = parse(body, content_type).ok().and_then(|(node, _)| TypeMeta::of(&node).ok());
+    let meta = meta.unwrap_or_default();
+    if !meta.kind.is_empty() && meta.kind != "DeleteOptions" {
+        let TypeMeta { api_version, kind } = meta;
+        let scheme = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
+        return Err(status::bad_request(format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme {scheme:?}"
+        )));
     }
+    let group = meta.gvk().group;
+    let expected = Gvk { group, version: "v1", kind: "DeleteOptions" };
     object(body, content_type, expected, FieldValidation::Ignore).map(|decoded| decoded.value)
-}
-
-/// Decodes DeleteOptions whatever group the body names.
-fn with_type_meta(node: &Node, expected: Gvk<'_>) -> Result<Value, Failure> {
-    let mut value = node.to_value();
-    value["apiVersion"] = expected.api_version().into();
-    let decoded = checked(&value, expected, FieldValidation::Ignore);
-    decoded.map(|d| d.value).map_err(status::bad_request)
 }
 
 /// The tree of a body, and what YAML already finds unusual about it.
@@ -181,9 +166,13 @@ fn parse(body: &[u8], content_type: ContentType) -> Result<(Node, Vec<String>), 
     }
 }
 
-/// Parses YAML without a type: the body of an apply.
+/// Parses YAML without a type: the body of an apply. The second part names duplicate keys.
 pub(crate) fn yaml_tree(body: &[u8]) -> Result<(Node, Vec<String>), String> {
-    yaml::parse(body).map(|document| (document.node, document.duplicates))
+    // Most clients send JSON. It is YAML as well, but for a few escapes, and quicker to read.
+    match json::parse(body) {
+        Ok(node) if !node.has_duplicates() => Ok((node, Vec::new())),
+        _ => yaml::parse(body).map(|document| (document.node, document.duplicates)),
+    }
 }
 
 /// Parses JSON without a type: the body of a patch.
@@ -254,6 +243,7 @@ fn summary(body: &[u8]) -> String {
 }
 
 /// What a body says that it is; empty where it says nothing.
+#[derive(Default)]
 struct TypeMeta {
     api_version: String,
     kind: String,

@@ -1,6 +1,8 @@
 //! A parsed document against its type: the same errors, in the same words and order, as a decode
 //! into the real server's Go structs gives.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::json::Node;
@@ -55,9 +57,10 @@ impl<'d> Decoder<'d> {
     fn message(&mut self, node: &'d Node, ty: &Type) -> Result<Value, String> {
         let Node::Object(members) = node else { return Ok(Value::Object(Map::new())) };
         let mut object = Map::new();
-        for (position, member) in members.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        for member in members {
             let key = member.key.as_str();
-            let duplicate = members[..position].iter().any(|m| m.key == key);
+            let duplicate = !seen.insert(key);
             self.path.push(Step::Field(key));
             let field = ty.field(key);
             let type_meta = ty.is_kind && (key == "apiVersion" || key == "kind");
@@ -132,9 +135,10 @@ impl<'d> Decoder<'d> {
     fn map(&mut self, node: &'d Node, inner: &Shape, owner: &Type) -> Result<Value, String> {
         let Node::Object(members) = node else { return Ok(Value::Object(Map::new())) };
         let mut map = Map::new();
-        for (position, member) in members.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        for member in members {
             self.path.push(Step::Key(&member.key));
-            if members[..position].iter().any(|m| m.key == member.key) {
+            if !seen.insert(&member.key) {
                 self.complain("duplicate");
             }
             let value = self.value(&member.value, inner, owner)?;

@@ -1,5 +1,7 @@
 //! YAML bodies. They become the same tree as JSON ones; duplicate keys are reported with lines.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::DuplicateKeyPolicy;
@@ -65,14 +67,16 @@ impl Tree {
             }
             Self::Object(entries) => {
                 let mut members: Vec<Member> = Vec::with_capacity(entries.len());
+                let mut places = BTreeMap::new();
                 for (key, value) in entries {
                     let Spanned { value: Key(key), referenced, .. } = key;
                     let value = value.node(duplicates, depth + 1)?;
-                    if let Some(earlier) = members.iter_mut().find(|m| m.key == key) {
+                    if let Some(place) = places.get(&key).copied() {
                         let line = referenced.line();
                         duplicates.push(format!("line {line}: key {key:?} already set in map"));
-                        earlier.value = value;
+                        members[place] = Member { key, value };
                     } else {
+                        places.insert(key.clone(), members.len());
                         members.push(Member { key, value });
                     }
                 }

@@ -7,23 +7,37 @@ use super::*;
 use crate::schema::{Scalar, Shape};
 
 #[test]
-fn a_namespace_as_kubectl_sends_it() {
-    // `kubectl create namespace x`, with the empty fields that Go writes.
-    let mut meta = vec![0x0a, 1, b'x'];
-    for number in [2u8, 3, 4, 5, 6] {
-        meta.extend([number << 3 | 2, 0]);
-    }
-    meta.extend([7 << 3, 0, 8 << 3 | 2, 0]);
-    let mut raw = vec![0x0a, u8::try_from(meta.len()).expect("is short")];
-    raw.extend(meta);
-    raw.extend([0x12, 0, 0x1a, 2, 0x0a, 0]);
-    let mut body = MAGIC.to_vec();
-    body.extend(write::envelope("v1", "Namespace", &raw));
+fn bodies_as_kubectl_sends_them() {
+    let namespace = b"k8s\0\n\x0f\n\x02v1\x12\tNamespace\x12\x19\n\x11\n\x01x\x12\0\x1a\0\"\0*\0\
+        2\08\0B\0\x12\0\x1a\x02\n\0\x1a\0\"\0";
     let expected = json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}, "spec": {},
         "status": {}
     });
-    assert_eq!(decode(&body), Ok(expected));
+    assert_eq!(decode(namespace), Ok(expected));
+
+    let service =
+        b"k8s\0\n\r\n\x02v1\x12\x07Service\x12j\n\x1f\n\x03web\x12\0\x1a\0\"\0*\02\08\0B\0\
+        Z\n\n\x03app\x12\x03web\x12C\n\x1d\n\x0780-8080\x12\x03TCP\x18P\"\x07\x08\0\x10\x90?\
+        \x1a\0(\x80\xeb\x01\x12\n\n\x03app\x12\x03web\x1a\0\"\x08NodePort:\0B\0R\0Z\0`\0h\0\
+        \x1a\x02\n\0\x1a\0\"\0";
+    let expected = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {
+            "ports": [{"name": "80-8080", "protocol": "TCP", "port": 80, "targetPort": 8080,
+                "nodePort": 30080}],
+            "selector": {"app": "web"}, "type": "NodePort"
+        },
+        "status": {"loadBalancer": {}}
+    });
+    assert_eq!(decode(service), Ok(expected));
+
+    let token =
+        b"k8s\0\n(\n\x18authentication.k8s.io/v1\x12\x0cTokenRequest\x12\x1a\n\x10\n\0\x12\0\
+        \x1a\0\"\0*\02\08\0B\0\x12\0\x1a\x04\n\0\x12\0\x1a\0\"\0";
+    let decoded = decode(token).expect("is a TokenRequest");
+    assert_eq!(decoded["spec"], json!({}));
 }
 
 #[test]

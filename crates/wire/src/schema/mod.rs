@@ -177,20 +177,16 @@ impl Schema {
         &SCHEMA
     }
 
-    /// The type of a kind.
+    /// The type of a kind. `Status` and the like are also kinds of the core group, `DeleteOptions`
+    /// of every group.
     pub fn kind(&self, gvk: Gvk<'_>) -> Option<&Type> {
-        // DeleteOptions, Status and the like are known in every group and version.
-        let common = gvk.version == "v1" && gvk.group.is_empty();
-        let id = self
-            .kinds
-            .iter()
-            .find(|((group, version, kind), _)| {
-                *kind == gvk.kind
-                    && ((*group == gvk.group && *version == gvk.version)
-                        || (common && *group == "meta.k8s.io"))
-            })
-            .map(|(_, id)| *id)?;
-        Some(self.type_of(id))
+        let find = |group: &str| {
+            let mut kinds = self.kinds.iter();
+            kinds.find(|(known, _)| **known == (group, gvk.version, gvk.kind)).map(|(_, id)| *id)
+        };
+        let everywhere = gvk.group.is_empty() || gvk.kind == "DeleteOptions";
+        let common = || if everywhere { find("meta.k8s.io") } else { None };
+        find(gvk.group).or_else(common).map(|id| self.type_of(id))
     }
 
     /// Every kind with its type, in order of group, version and name.
@@ -335,6 +331,8 @@ mod tests {
     fn common_kinds_are_known_in_the_core_group() {
         let status = Gvk::from_api_version("v1", "Status");
         assert!(Schema::get().kind(status).is_some());
+        assert!(Schema::get().kind(Gvk::from_api_version("apps/v1", "Status")).is_none());
+        assert!(Schema::get().kind(Gvk::from_api_version("apps/v1", "DeleteOptions")).is_some());
         assert!(Schema::get().kind(Gvk::from_api_version("v2", "Service")).is_none());
     }
 }
