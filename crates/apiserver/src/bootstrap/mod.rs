@@ -13,10 +13,10 @@
 
 mod objects;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use std::sync::Arc;
 use wire::status::Failure;
 
 use crate::registry::Registry;
@@ -124,6 +124,10 @@ async fn kubernetes_service(registry: &Registry) -> Result<(), BootstrapError> {
     let fields = &["spec"];
     if registry.own(SERVICES, "default", "kubernetes").is_some_and(|own| own.get().is_none()) {
         keep(registry, SERVICES, "default", "kubernetes", fields, wanted).await?;
+    }
+    if env.advertise.0.is_loopback() || env.advertise.0.is_unspecified() {
+        // No pod could reach it there, and Endpoints may not name it: the Service stays empty.
+        return Ok(());
     }
     let wanted = objects::endpoints(env);
     keep(registry, ENDPOINTS, "default", "kubernetes", &["subsets"], wanted).await?;

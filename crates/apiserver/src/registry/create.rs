@@ -73,10 +73,11 @@ impl Registry {
         let name = meta::text(&object, "name").to_owned();
         let reservation = self.reserve_for_new(request, &mut object)?;
         (row.prepare_create)(&mut object, env);
+        check(row, &name, &(row.validate_create)(&object, env))?;
         let warnings = (row.warnings)(&object, None);
-        let refuse = |refusal: super::refusal::Refusal| refusal.after(warnings.clone());
-        check(row, &name, &(row.validate_create)(&object, env)).map_err(refuse)?;
-        self.admit_external_ips(row, &object, None).map_err(refuse)?;
+        self.admit_external_ips(row, &object, None)
+            .map_err(|refusal| refusal.after(warnings.clone()))?;
+        (row.default_on_read)(&mut object, env);
         if has_version {
             let text = "resourceVersion should not be set on objects to be created";
             return Err(status::untyped(text).into());

@@ -141,7 +141,7 @@ impl Registry {
         } else {
             (row.to_stored)(&mut last);
             let mut transaction = Transaction::default();
-            self.delete_steps(request, record, last, &mut transaction);
+            self.delete_steps(request, record, Some(last), &mut transaction);
             match self.store.commit(transaction).await {
                 Ok(written) => {
                     self.release(request, old);
@@ -159,17 +159,18 @@ impl Registry {
         Ok(Some(Stored { json: status.to_string().into(), value: Some(Arc::new(status)) }))
     }
 
-    /// The steps that remove an object, and with a Service its addresses and Endpoints.
+    /// The steps that remove an object, and with a Service its addresses and Endpoints. `last` is
+    /// its last state for watches, when that is not the stored one.
     pub(super) fn delete_steps(
         &self,
         request: &Request,
         record: &Arc<Record>,
-        last: Value,
+        last: Option<Value>,
         transaction: &mut Transaction,
     ) {
         let is_service = self.is_service(request.kind);
-        let followers = if is_service { self.followers(&last) } else { Vec::new() };
-        transaction.delete(self.key(request), record.version, Some(last));
+        let followers = if is_service { self.followers(&record.value()) } else { Vec::new() };
+        transaction.delete(self.key(request), record.version, last);
         for (key, version) in followers {
             transaction.delete(key, version, None);
         }

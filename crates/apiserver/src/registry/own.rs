@@ -11,7 +11,8 @@ use wire::status::Failure;
 
 use super::Registry;
 use super::meta;
-use crate::api::{Answer, Options, Request, User, Verb};
+use super::resources::set_type;
+use crate::api::{Answer, Options, PatchType, Request, User, Verb};
 
 /// Field manager and user of what the server writes by itself.
 pub(crate) const MANAGER: &str = "kube-apiserver";
@@ -22,6 +23,8 @@ pub(crate) struct Own<'a> {
     pub(crate) row: &'static KindRow,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
+    /// Who owns the fields that are written.
+    pub(crate) manager: &'a str,
 }
 
 impl Own<'_> {
@@ -41,7 +44,19 @@ impl Own<'_> {
         self.call(Verb::Update, subresource, body).await
     }
 
+    /// Applies a configuration to its subresource; conflicts are won.
+    pub(crate) async fn apply(&self, subresource: &str, config: Value) -> Result<(), Failure> {
+        self.call(Verb::Patch(PatchType::Apply), subresource, config).await
+    }
+
     async fn call(&self, verb: Verb, subresource: &str, mut body: Value) -> Result<(), Failure> {
+        set_type(self.row, &mut body);
+        let is_apply = verb == Verb::Patch(PatchType::Apply);
+        let options = Options {
+            field_manager: self.manager.to_owned(),
+            force: is_apply,
+            ..Options::default()
+        };
         meta::metadata(&mut body).insert("name".to_owned(), self.name.into());
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let request = Request {
@@ -50,7 +65,7 @@ impl Own<'_> {
             namespace: some(self.namespace),
             name: if verb == Verb::Create { None } else { some(self.name) },
             subresource: some(subresource),
-            options: Options::default(),
+            options,
             body: Some(body),
             user: User {
                 name: "system:apiserver".to_owned(),
@@ -74,7 +89,7 @@ impl Registry {
         name: &'a str,
     ) -> Option<Own<'a>> {
         let row = self.resources.find(group, plural)?;
-        Some(Own { registry: self, row, namespace, name })
+        Some(Own { registry: self, row, namespace, name, manager: MANAGER })
     }
 
     /// All objects of a kind, parsed.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use wire::kinds::KindRow;
@@ -15,6 +16,10 @@ use super::resources::{selectable, show, show_value};
 use crate::api::{Answer, More, Options, Request, Stored, WatchEvent};
 use crate::store::{Expired, Listing, Page};
 use crate::watch::{Selection, Start, Watch};
+
+/// Encoding of continue tokens. As in Go, bits behind the last byte do not matter.
+const TOKEN: GeneralPurpose =
+    GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Watches without `timeoutSeconds` last this long and up to as much again.
 const WATCH_SECONDS: u64 = 1800;
@@ -199,7 +204,7 @@ struct Token {
 impl Token {
     fn encode(&self) -> String {
         let token = json!({ "v": "meta.k8s.io/v1", "rv": self.version, "start": self.start });
-        URL_SAFE_NO_PAD.encode(token.to_string())
+        TOKEN.encode(token.to_string())
     }
 
     fn decode(text: &str) -> Outcome<Self> {
@@ -208,8 +213,15 @@ impl Token {
                 "invalid continue token: continue key is not valid: {why}"
             )))
         };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid("not base64"))?;
-        let token: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("not JSON"))?;
+        let bytes = TOKEN.decode(text).map_err(|error| invalid(&error.to_string()))?;
+        let token: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            match bytes.first().filter(|first| !first.is_ascii_graphic()) {
+                Some(first) => invalid(&format!(
+                    "invalid character '\\u{first:04x}' looking for beginning of value"
+                )),
+                None => invalid(&error.to_string()),
+            }
+        })?;
         match (token["v"].as_str(), token["rv"].as_u64(), token["start"].as_str()) {
             (Some("meta.k8s.io/v1"), Some(version), Some(start)) => {
                 Ok(Self { version, start: start.to_owned() })

@@ -40,12 +40,13 @@ pub(crate) fn modified(row: &KindRow, name: &str) -> Refusal {
     status::modified(row.group, row.plural, name).into()
 }
 
-/// 422 when there are errors.
-pub(crate) fn check(row: &KindRow, name: &str, errors: &[FieldError]) -> Outcome<()> {
+/// 422 when there are errors. They are about the object as it is stored.
+pub(crate) fn check(row: &'static KindRow, name: &str, errors: &[FieldError]) -> Outcome<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(status::invalid(row.group, row.kind, name, errors).into())
+    let stored = row.stored_row();
+    Err(status::invalid(stored.group, stored.kind, name, errors).into())
 }
 
 /// 422 about an option of the request, such as `PatchOptions`.

@@ -157,12 +157,13 @@ impl Registry {
             (row.prepare_update)(&mut new, old, env);
             (row.validate_update)(&new, old, env)
         };
-        warnings.extend((row.warnings)(&new, Some(old)));
         check(row, name, &errors).map_err(|refusal| refusal.after(warnings.clone()))?;
+        warnings.extend((row.warnings)(&new, Some(old)));
         self.admit_external_ips(row, &new, Some(old))
             .map_err(|refusal| refusal.after(warnings.clone()))?;
-        let object = meta::metadata(&mut new);
-        object.insert("resourceVersion".to_owned(), record.version.to_string().into());
+        (row.default_on_read)(&mut new, env);
+        let metadata = meta::metadata(&mut new);
+        metadata.insert("resourceVersion".to_owned(), record.version.to_string().into());
         if new == *old {
             let object = show(row, record);
             return Ok(Written::Done(Answer::Object { code: 200, object, warnings }));
@@ -175,8 +176,7 @@ impl Registry {
         let mut transaction = Transaction::default();
         let shown_last = is_last.then(|| show_value(row, new.clone()));
         if is_last {
-            (row.to_stored)(&mut new);
-            self.delete_steps(request, record, new, &mut transaction);
+            self.delete_steps(request, record, None, &mut transaction);
         } else {
             reservation.write(&mut transaction, &self.resources, &new);
             (row.to_stored)(&mut new);

@@ -20,6 +20,9 @@ const RESYNC: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(1);
 /// A range stays this long after its deletion: an allocation may just have begun.
 const DELETION_GRACE: i64 = 10;
+/// Field managers as the reference server names them.
+const FINALIZER_MANAGER: &str = "kube-controller-manager";
+const STATUS_MANAGER: &str = "service-cidr-controller";
 const READY: &str = "Kubernetes Service CIDR is ready";
 const IN_USE: &str = "There are still IPAddresses referencing the ServiceCIDR, please remove \
                       them or create a new ServiceCIDR";
@@ -38,6 +41,7 @@ impl Pass for Lifecycle {
         for cidr in &cidrs {
             let name = meta::text(cidr, "name");
             let Some(own) = registry.own(CIDRS, "", name) else { continue };
+            let own = Own { manager: FINALIZER_MANAGER, ..own };
             let wait = if meta::is_deleting(cidr) {
                 terminate(registry, &own, cidr, &cidrs, now).await
             } else {
@@ -101,12 +105,11 @@ async fn set_ready(
     if is_set {
         return RESYNC;
     }
-    let mut changed = cidr.clone();
-    changed["status"] = json!({ "conditions": [{
+    let config = json!({ "status": { "conditions": [{
         "type": "Ready", "status": status, "reason": reason, "message": message,
         "lastTransitionTime": meta::seconds(Timestamp::now()),
-    }]});
-    written(own.update("status", changed).await)
+    }]}});
+    written(Own { manager: STATUS_MANAGER, ..*own }.apply("status", config).await)
 }
 
 /// Whether some address lies in this range and in no other that stays.
