@@ -37,7 +37,7 @@ pub struct Call {
     /// The body: an object, a patch, or DeleteOptions.
     pub body: Value,
     /// What to do when the object is missing (404): this call instead, if any.
-    pub if_missing: Option<Box<Call>>,
+    pub if_missing: Option<Box<Self>>,
 }
 
 /// HTTP method of a [`Call`].
