@@ -224,6 +224,28 @@ fn kubectl_takes_over_from_client_side_apply() {
 }
 
 #[test]
+fn what_was_there_before_the_first_apply_has_an_owner() {
+    let mut live = config(&http(), &json!({"a": "1"}));
+    live["status"] = json!({"loadBalancer": {}});
+    let failure = put(Some(&live), &config(&http(), &json!({"a": "2"})), "m1");
+    assert_eq!(
+        failure.expect_err("conflicts").message,
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: \
+         .metadata.labels.a"
+    );
+}
+
+#[test]
+fn an_upgraded_list_of_managers_replaces_the_old_one() {
+    let live = put(None, &config(&http(), &json!({"a": "1"})), "m1").expect("applies");
+    let mut new = live.clone();
+    new["metadata"]["managedFields"][0]["manager"] = "m2".into();
+    track_update(Some(&live), &mut new, SERVICE, &writer("upgrader"));
+    assert_eq!(fields(&new, "m1"), Value::Null);
+    assert_eq!(fields(&new, "m2"), fields(&live, "m1"));
+}
+
+#[test]
 fn the_oldest_updaters_are_summed_up() {
     let mut object = config(&http(), &json!({}));
     track_update(None, &mut object, SERVICE, &writer("m0"));

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schemas::{V3, name_of, reference};
-use crate::kinds::KindRow;
+use crate::kinds::{KindRow, Subresource};
 use crate::schema::Gvk;
 
 /// Paths of a row. Names of the schemas they use are added to `used`.
@@ -15,69 +15,56 @@ pub(super) fn of(row: &KindRow, used: &mut Vec<String>) -> Map<String, Value> {
     } else {
         format!("{root}/{plural}")
     };
-    let own = Gvk { group, version, kind: row.kind };
+    let mut builder = Builder { paths: Map::new(), used };
+    let object = Gvk { group, version, kind: row.kind };
     let list_kind = row.list_kind();
-    let list = Gvk { kind: &list_kind, ..own };
-    let mut paths = Map::new();
-    let mut add = |path: String, verbs: &[&str], body: Gvk<'_>, answer: Gvk<'_>| {
-        let names = [name_of(body), name_of(answer)];
-        used.extend(names.iter().flatten().cloned());
-        let [Some(body_name), Some(answer_name)] = names else { return };
-        let operations = verbs.iter().filter_map(|verb| {
-            let method = method(verb)?;
-            Some((method.to_owned(), operation(verb, body, &body_name, &answer_name)))
-        });
-        let item: Map<String, Value> = operations.collect();
-        if !item.is_empty() {
-            let mut item = Value::Object(item);
-            item["parameters"] = path_parameters(&path);
-            paths.insert(path, item);
+    let list = Gvk { kind: &list_kind, ..object };
+    for verb in row.verbs {
+        match *verb {
+            "list" => {
+                builder.add(&base, verb, object, list);
+                if row.namespaced {
+                    builder.add(&format!("{root}/{plural}"), verb, object, list);
+                }
+            }
+            "create" | "deletecollection" => builder.add(&base, verb, object, object),
+            _ => builder.add(&format!("{base}/{{name}}"), verb, object, object),
         }
-    };
-    let collection = ["create", "deletecollection", "list"];
-    let (on_list, on_item): (Vec<&str>, Vec<&str>) =
-        row.verbs.iter().partition(|verb| collection.contains(verb));
-    let [lists, creates]: [Vec<&str>; 2] = [
-        on_list.iter().copied().filter(|v| *v == "list").collect(),
-        on_list.iter().copied().filter(|v| *v != "list").collect(),
-    ];
-    add(format!("{base}/{{name}}"), &on_item, own, own);
-    for subresource in row.subresources {
-        let body = Gvk {
-            group: subresource.group,
-            version: if subresource.version.is_empty() { version } else { subresource.version },
-            kind: subresource.kind,
+    }
+    for Subresource { name, group: own_group, version: own_version, kind, verbs } in
+        row.subresources
+    {
+        let body = match *own_version {
+            "" => Gvk { group, version, kind },
+            version => Gvk { group: own_group, version, kind },
         };
-        add(format!("{base}/{{name}}/{}", subresource.name), subresource.verbs, body, body);
+        for verb in *verbs {
+            builder.add(&format!("{base}/{{name}}/{name}"), verb, body, body);
+        }
     }
-    if row.namespaced {
-        add(format!("{root}/{plural}"), &lists, own, list);
-    }
-    add(base.clone(), &lists, own, list);
-    let listed = paths.remove(&base);
-    // The collection answers GET with a list and POST with an object.
-    add_collection(&mut paths, base, listed, &creates, own, used);
-    paths
+    builder.paths
 }
 
-fn add_collection(
-    paths: &mut Map<String, Value>,
-    base: String,
-    listed: Option<Value>,
-    verbs: &[&str],
-    own: Gvk<'_>,
-    used: &mut Vec<String>,
-) {
-    let mut item = listed.unwrap_or_else(|| json!({ "parameters": path_parameters(&base) }));
-    if let Some(name) = name_of(own) {
-        for verb in verbs {
-            if let Some(method) = method(verb) {
-                item[method] = operation(verb, own, &name, &name);
-            }
-        }
-        used.push(name);
+struct Builder<'u> {
+    paths: Map<String, Value>,
+    used: &'u mut Vec<String>,
+}
+
+impl Builder<'_> {
+    /// Adds the operation of a verb to a path. Bodies without a schema have no operation.
+    fn add(&mut self, path: &str, verb: &str, kind: Gvk<'_>, answer: Gvk<'_>) {
+        let (Some(method), Some(body), Some(answer)) =
+            (method(verb), name_of(kind), name_of(answer))
+        else {
+            return;
+        };
+        let item = self
+            .paths
+            .entry(path)
+            .or_insert_with(|| json!({ "parameters": path_parameters(path) }));
+        item[method] = operation(verb, kind, &body, &answer);
+        self.used.extend([body, answer]);
     }
-    paths.insert(base, item);
 }
 
 fn method(verb: &str) -> Option<&'static str> {
@@ -107,14 +94,11 @@ fn operation(verb: &str, kind: Gvk<'_>, body: &str, answer: &str) -> Value {
             "group": kind.group, "version": kind.version, "kind": kind.kind
         },
     });
-    if matches!(verb, "create" | "update" | "patch") {
-        let mut names = vec!["dryRun", "fieldManager", "fieldValidation"];
-        names.extend((verb == "patch").then_some("force"));
-        operation["parameters"] = names.into_iter().map(query_parameter).collect();
-    }
     match verb {
         "create" | "update" => {
             operation["requestBody"] = json!({ "content": { "*/*": content(body) } });
+            let names = ["dryRun", "fieldManager", "fieldValidation"];
+            operation["parameters"] = names.map(query_parameter).to_vec().into();
         }
         "patch" => {
             let any = json!({ "schema": { "type": "object" } });
@@ -122,6 +106,9 @@ fn operation(verb: &str, kind: Gvk<'_>, body: &str, answer: &str) -> Value {
                 "application/json-patch+json": any, "application/merge-patch+json": any,
                 "application/strategic-merge-patch+json": any, "application/apply-patch+yaml": any,
             } });
+            // kubectl looks for fieldValidation here before it relies on the server's validation.
+            let names = ["dryRun", "fieldManager", "fieldValidation", "force"];
+            operation["parameters"] = names.map(query_parameter).to_vec().into();
         }
         _ => {}
     }

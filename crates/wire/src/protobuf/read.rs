@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{BYTES, Error, FIXED32, FIXED64, VARINT, from_unix, is_protobuf, list_meta};
+use super::{BYTES, Error, FIXED32, FIXED64, VARINT, from_unix, list_meta};
 use crate::decode::{duration_text, normalise};
 use crate::schema::{Field, Scalar, Shape, Type};
 
@@ -196,7 +196,6 @@ fn value(part: &Part<'_>, shape: &Shape, message: &'static str) -> Result<Option
             let raw = first_bytes(part.bytes(message)?)?;
             match raw {
                 [] => return Ok(None),
-                raw if is_protobuf(raw) => super::decode(raw)?,
                 raw => serde_json::from_slice(raw).map_err(|_| text_error())?,
             }
         }

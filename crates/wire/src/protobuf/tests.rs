@@ -9,7 +9,7 @@ use crate::schema::{Scalar, Shape};
 #[test]
 fn bodies_as_kubectl_sends_them() {
     let namespace = b"k8s\0\n\x0f\n\x02v1\x12\tNamespace\x12\x19\n\x11\n\x01x\x12\0\x1a\0\"\0*\0\
-        2\08\0B\0\x12\0\x1a\x02\n\0\x1a\0\"\0";
+        \x32\x008\0B\0\x12\0\x1a\x02\n\0\x1a\0\"\0";
     let expected = json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}, "spec": {},
         "status": {}
@@ -17,7 +17,7 @@ fn bodies_as_kubectl_sends_them() {
     assert_eq!(decode(namespace), Ok(expected));
 
     let service =
-        b"k8s\0\n\r\n\x02v1\x12\x07Service\x12j\n\x1f\n\x03web\x12\0\x1a\0\"\0*\02\08\0B\0\
+        b"k8s\0\n\r\n\x02v1\x12\x07Service\x12j\n\x1f\n\x03web\x12\0\x1a\0\"\0*\x002\x008\0B\0\
         Z\n\n\x03app\x12\x03web\x12C\n\x1d\n\x0780-8080\x12\x03TCP\x18P\"\x07\x08\0\x10\x90?\
         \x1a\0(\x80\xeb\x01\x12\n\n\x03app\x12\x03web\x1a\0\"\x08NodePort:\0B\0R\0Z\0`\0h\0\
         \x1a\x02\n\0\x1a\0\"\0";
@@ -35,7 +35,7 @@ fn bodies_as_kubectl_sends_them() {
 
     let token =
         b"k8s\0\n(\n\x18authentication.k8s.io/v1\x12\x0cTokenRequest\x12\x1a\n\x10\n\0\x12\0\
-        \x1a\0\"\0*\02\08\0B\0\x12\0\x1a\x04\n\0\x12\0\x1a\0\"\0";
+        \x1a\0\"\0*\x002\x008\0B\0\x12\0\x1a\x04\n\0\x12\0\x1a\0\"\0";
     let decoded = decode(token).expect("is a TokenRequest");
     assert_eq!(decoded["spec"], json!({}));
 }
