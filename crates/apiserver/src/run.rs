@@ -22,7 +22,9 @@ use crate::http::accept::{MOST_CONNECTIONS, listen};
 use crate::http::{Metrics, Server};
 use crate::proxy::Dialer;
 use crate::registry::{self, OpenError, Registry};
-use crate::tls::{CertKey, Pki, PkiError, TlsError, client_config, server_config};
+use crate::tls::{
+    CertKey, Pki, PkiError, TlsError, client_config, server_config, unverified_client_config,
+};
 
 /// Why the server did not start.
 #[derive(Debug, Error)]
@@ -164,6 +166,7 @@ fn dialer(config: &ApiserverConfig, pki: &Pki) -> Result<Dialer, RunError> {
     };
     Ok(Dialer {
         tls: Arc::new(client_config(&authority, Some(&client))?),
+        unverified_tls: Arc::new(unverified_client_config()?),
         preferred: config.kubelet_preferred_address_types.clone(),
     })
 }

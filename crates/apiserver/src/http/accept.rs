@@ -122,11 +122,12 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 
 /// Connections at a time, over all listeners.
 pub(crate) const MOST_CONNECTIONS: usize = 8192;
-/// Requests at a time on one HTTP/2 connection; the real server's limit.
-const STREAMS: u32 = 100;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS: u32 = 250;
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// From the first byte of a request's head to its last.
-const HEADERS: Duration = Duration::from_secs(32);
+/// From when an HTTP/1 connection could send a request to the last byte of its head: bounds slow
+/// heads, and idle connections as the real server does.
+const HEADERS: Duration = Duration::from_secs(90);
 const PING: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
 /// Sent data that stays unacknowledged for this long ends the connection.

@@ -22,6 +22,8 @@ use crate::http::reply::Body;
 pub(crate) struct Dialer {
     /// Trusts the kubelets' authority and shows the server's client certificate.
     pub(crate) tls: Arc<ClientConfig>,
+    /// Trusts anybody: for `proxy` to `https:` names, as in the real server (semantics 1.12).
+    pub(crate) unverified_tls: Arc<ClientConfig>,
     /// `--kubelet-preferred-address-types`.
     pub(crate) preferred: Vec<String>,
 }
@@ -66,21 +68,30 @@ impl Dialer {
 
     /// An HTTP connection over TLS to a kubelet.
     pub(crate) async fn kubelet(&self, place: &Place) -> Result<SendRequest<Body>, Failure> {
-        let name =
-            ServerName::try_from(place.host.clone()).map_err(|error| unreachable(place, &error))?;
-        let stream = connect(place).await?;
-        let handshake = TlsConnector::from(self.tls.clone()).connect(name, stream);
-        let stream = tokio::time::timeout(CONNECT, handshake)
-            .await
-            .map_err(|error| unreachable(place, &error))?
-            .map_err(|error| unreachable(place, &error))?;
-        handshake_http(place, stream).await
+        over_tls(place, self.tls.clone()).await
+    }
+
+    /// An HTTP connection over TLS to whoever answers.
+    pub(crate) async fn unverified(&self, place: &Place) -> Result<SendRequest<Body>, Failure> {
+        over_tls(place, self.unverified_tls.clone()).await
     }
 
     /// A plain HTTP connection.
     pub(crate) async fn plain(&self, place: &Place) -> Result<SendRequest<Body>, Failure> {
         handshake_http(place, connect(place).await?).await
     }
+}
+
+async fn over_tls(place: &Place, tls: Arc<ClientConfig>) -> Result<SendRequest<Body>, Failure> {
+    let name =
+        ServerName::try_from(place.host.clone()).map_err(|error| unreachable(place, &error))?;
+    let stream = connect(place).await?;
+    let handshake = TlsConnector::from(tls).connect(name, stream);
+    let stream = tokio::time::timeout(CONNECT, handshake)
+        .await
+        .map_err(|error| unreachable(place, &error))?
+        .map_err(|error| unreachable(place, &error))?;
+    handshake_http(place, stream).await
 }
 
 async fn connect(place: &Place) -> Result<TcpStream, Failure> {
@@ -123,13 +134,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tls::{Pki, client_config};
+    use crate::tls::{Pki, client_config, unverified_client_config};
 
     fn dialer(preferred: &[&str]) -> Dialer {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::open(folder.path()).unwrap();
         Dialer {
             tls: Arc::new(client_config(pki.ca_pem(), None).unwrap()),
+            unverified_tls: Arc::new(unverified_client_config().unwrap()),
             preferred: preferred.iter().map(|kind| (*kind).to_owned()).collect(),
         }
     }

@@ -25,27 +25,24 @@ pub(super) async fn proxy(
 ) -> Result<Response<Body>, Failure> {
     let namespace = path.namespace.as_deref().unwrap_or_default();
     let target = Target::parse(&path.resource, path.name.as_deref().unwrap_or_default())?;
-    let (place, over_tls) = match path.resource.as_str() {
+    let (place, is_kubelet) = match path.resource.as_str() {
         "services" => (service(server, namespace, &target)?, false),
         "pods" => (pod(server, namespace, &target)?, false),
         _ => node(server, &target)?,
     };
-    if target.scheme == "https" && !over_tls {
-        return Err(status::bad_request("proxying to https backends is not supported"));
-    }
     if path.rest.is_empty() && !call.path.ends_with('/') && is_read(&call) {
         return Ok(redirect(&call.path));
     }
     let query = call.request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let raw = call.request.uri().path();
     let rest = raw.split_once("/proxy/").map_or("", |(_, rest)| rest);
-    let target = format!("/{rest}{query}");
-    let sender = if over_tls {
-        server.dialer.kubelet(&place).await?
-    } else {
-        server.dialer.plain(&place).await?
+    let asked = format!("/{rest}{query}");
+    let sender = match target.scheme.as_str() {
+        _ if is_kubelet => server.dialer.kubelet(&place).await?,
+        "https" => server.dialer.unverified(&place).await?,
+        _ => server.dialer.plain(&place).await?,
     };
-    forward::forward(server, sender, &place, call.request, &target).await
+    forward::forward(server, sender, &place, call.request, &asked).await
 }
 
 /// `[scheme:]name[:port]`.
@@ -144,10 +141,7 @@ fn choose(mut places: Vec<Place>) -> Option<Place> {
 fn pod(server: &Server, namespace: &str, target: &Target) -> Result<Place, Failure> {
     let pod = object(server, "pods", namespace, &target.name)?;
     let ip = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
-    let ip = ip.ok_or_else(|| status::bad_request("address not allowed"))?;
-    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
-        return Err(status::bad_request("address not allowed"));
-    }
+    let ip = ip.filter(may_proxy_to).ok_or_else(|| status::bad_request("address not allowed"))?;
     // Without a port, the first one that a container declares.
     let port = if target.port.is_empty() {
         let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
@@ -163,7 +157,17 @@ fn pod(server: &Server, namespace: &str, target: &Target) -> Result<Place, Failu
     Ok(Place { host: ip.to_string(), port })
 }
 
-/// The kubelet unless another port is named; whether it speaks TLS.
+/// The server's own addresses are not for those who may only write pods and nodes
+/// (apiserver `IsProxyableIP`).
+fn may_proxy_to(address: &IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !address.is_loopback() && !address.is_unspecified() && !address.is_multicast() && !link_local
+}
+
+/// The kubelet unless another port is named; whether it is the kubelet.
 fn node(server: &Server, target: &Target) -> Result<(Place, bool), Failure> {
     let node = object(server, "nodes", "", &target.name)?;
     let mut place = server.dialer.kubelet_of(&node)?;
@@ -171,9 +175,14 @@ fn node(server: &Server, target: &Target) -> Result<(Place, bool), Failure> {
         return Ok((place, true));
     }
     let port = parse_port("node", target)?;
-    let over_tls = port == place.port;
+    if port == place.port {
+        return Ok((place, true));
+    }
+    if place.host.parse().is_ok_and(|address| !may_proxy_to(&address)) {
+        return Err(status::bad_request("address not allowed"));
+    }
     place.port = port;
-    Ok((place, over_tls))
+    Ok((place, false))
 }
 
 fn parse_port(kind: &str, target: &Target) -> Result<u16, Failure> {
@@ -226,6 +235,14 @@ mod tests {
         assert_eq!(places(&subset, "").iter().map(|(_, port)| *port).collect::<Vec<_>>(), [2, 2]);
         assert_eq!(places(&subset, "a")[1].0["ip"], "10.0.0.2");
         assert!(places(&subset, "nope").is_empty());
+    }
+
+    #[test]
+    fn the_server_s_own_addresses_are_not_proxied_to() {
+        for text in ["127.0.0.1", "::1", "0.0.0.0", "169.254.169.254", "fe80::1", "224.0.0.1"] {
+            assert!(!may_proxy_to(&text.parse().unwrap()), "{text}");
+        }
+        assert!(may_proxy_to(&"10.244.0.5".parse().unwrap()));
     }
 
     #[test]

@@ -17,7 +17,9 @@ mod files;
 mod kubeconfig;
 mod pki;
 mod rustls_config;
+mod unverified;
 
 pub use kubeconfig::kubeconfig;
 pub use pki::{CertKey, Pki, PkiError};
 pub use rustls_config::{TlsError, client_config, server_config};
+pub(crate) use unverified::unverified_client_config;

@@ -84,7 +84,8 @@ fn pair(own: &CertKey) -> Result<Pair, TlsError> {
     Ok((chain, key))
 }
 
-const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+pub(super) const VERSIONS: &[&SupportedProtocolVersion] =
+    &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 #[cfg(test)]
 mod tests {

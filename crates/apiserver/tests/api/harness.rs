@@ -54,9 +54,8 @@ impl TestServer {
             },
             move |addresses| ready.send(addresses[0]).unwrap(),
         ));
-        let address = match is_ready.await {
-            Ok(address) => address,
-            Err(_) => panic!("the server did not start: {:?}", serving.await),
+        let Ok(address) = is_ready.await else {
+            panic!("the server did not start: {:?}", serving.await);
         };
         Self { folder, address, pki, stop, serving }
     }

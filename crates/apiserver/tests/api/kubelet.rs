@@ -188,3 +188,19 @@ async fn without_an_upgrade_there_is_no_shell() {
     assert_eq!((code.as_u16(), body["message"].as_str()), (400, Some("Upgrade request required")));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_s_proxy_is_its_kubelet() {
+    let server = with_pod(true).await;
+    let path = "/api/v1/nodes/n/proxy/containerLogs/x%2Fy/z?tail=1";
+    let (code, _, body) = server.ask("GET", path, &[], "").await;
+    assert_eq!((code.as_u16(), body), (200, "/containerLogs/x%2Fy/z?tail=1\n".into()));
+    let (code, headers, _) = server.ask("GET", "/api/v1/nodes/n/proxy", &[], "").await;
+    assert_eq!(
+        (code.as_u16(), headers["location"].as_bytes()),
+        (301, &b"/api/v1/nodes/n/proxy/"[..])
+    );
+    let (code, answer) = server.json("GET", "/api/v1/nodes/n:80/proxy/", &Value::Null).await;
+    assert_eq!((code.as_u16(), answer["message"].as_str()), (400, Some("address not allowed")));
+    server.stop().await;
+}
