@@ -142,9 +142,15 @@ fn new_node(fabric: &Namespace, index: u16, count: u16) -> io::Result<Namespace>
         sysctl("ipv4/ip_forward", "1")?;
         sysctl("ipv6/conf/all/forwarding", "1")?;
         sysctl("ipv4/conf/all/rp_filter", "0")?;
+        // A packet to a load balancer address may leave where it came in: no reason to tell the
+        // client of a shorter way past this node.
+        sysctl("ipv4/conf/all/send_redirects", "0")?;
         let mut links = Links::open()?;
         // The gateway that pods are told of in IPv4; any link of the node answers ARP for it.
         links.add_address("lo", IpNet::from(gateway_v4(AddressPlan::node_pods(index)[0])))?;
+        // The kernel looks a route up before the output hook sees a cluster IP. The fabric
+        // forwards nothing, so that no packet gets any further.
+        add_default_routes(&mut links, AddressPlan::fabric())?;
         add_pod_routes(&mut links, UPLINK, count, Some(index))
     })?;
     Ok(node)
@@ -203,11 +209,7 @@ fn join_pod(
             links.add_address(UPLINK, address.into())?;
         }
         links.add_route(&Route { to: gateway.into(), via: None, link: UPLINK, source: None })?;
-        for (to, via) in [("0.0.0.0/0", gateway), ("::/0", GATEWAY_V6.into())] {
-            let to = to.parse().map_err(io::Error::other)?;
-            links.add_route(&Route { to, via: Some(via), link: UPLINK, source: None })?;
-        }
-        Ok(())
+        add_default_routes(&mut links, [gateway, GATEWAY_V6.into()])
     })?;
     Ok(pod)
 }
@@ -222,6 +224,14 @@ fn no_address_detection() -> io::Result<()> {
 fn add_external_addresses(links: &mut Links, link: &str, addresses: [IpAddr; 2]) -> io::Result<()> {
     for (address, network) in addresses.into_iter().zip(AddressPlan::external()) {
         links.add_address(link, IpNet::new_assert(address, network.prefix_len()))?;
+    }
+    Ok(())
+}
+
+fn add_default_routes(links: &mut Links, gateways: [IpAddr; 2]) -> io::Result<()> {
+    for (to, via) in ["0.0.0.0/0", "::/0"].into_iter().zip(gateways) {
+        let to = to.parse().map_err(io::Error::other)?;
+        links.add_route(&Route { to, via: Some(via), link: UPLINK, source: None })?;
     }
     Ok(())
 }
