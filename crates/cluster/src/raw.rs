@@ -13,6 +13,7 @@ use kube::runtime::watcher;
 use model::{Name, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::client::Client;
 
@@ -52,6 +53,8 @@ pub struct RawWatch {
     resource: ApiResource,
     listed: BTreeSet<(Name, Name)>,
     delay: Duration,
+    /// When to ask a lost server again.
+    retry: Option<Instant>,
     /// Whether the server was found not to have the resource type.
     missing: bool,
 }
@@ -79,6 +82,7 @@ impl Client {
             resource,
             listed: BTreeSet::new(),
             delay: FIRST_DELAY,
+            retry: None,
             missing: false,
         }
     }
@@ -87,10 +91,13 @@ impl Client {
 impl RawWatch {
     /// The next event. Never ends; waits while the server is away.
     ///
-    /// Dropping the future loses nothing, except that a delay before the next attempt to reach
-    /// the server starts anew.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> RawEvent {
         loop {
+            if let Some(retry) = self.retry {
+                tokio::time::sleep_until(retry).await;
+                self.retry = None;
+            }
             let event = match self.events.next().await {
                 Some(Ok(event)) => event,
                 Some(Err(error)) if is_missing(&error) && !self.missing => {
@@ -101,12 +108,11 @@ impl RawWatch {
                     );
                     self.missing = true;
                     self.delay = LONGEST_DELAY;
+                    self.retry = Some(Instant::now() + self.delay);
                     return RawEvent::Complete(BTreeSet::new());
                 }
                 Some(Err(error)) => {
-                    let delay = self.delay;
-                    self.delay = (delay * 2).min(LONGEST_DELAY);
-                    wait_after(&self.resource.plural, &error, delay).await;
+                    self.fail(&error);
                     continue;
                 }
                 None => return std::future::pending().await,
@@ -119,6 +125,25 @@ impl RawWatch {
                 return event;
             }
         }
+    }
+
+    /// Says what went wrong with the watch and when to go on: at once if it has merely expired.
+    fn fail(&mut self, error: &watcher::Error) {
+        let resource = self.resource.plural.as_str();
+        if let watcher::Error::WatchError(status) = error
+            && status.code == 410
+        {
+            tracing::debug!(resource, "the watch has expired, listing again");
+            return;
+        }
+        tracing::warn!(
+            resource,
+            error = error as &dyn std::error::Error,
+            retry_in = ?self.delay,
+            "lost the API server's watch, keeping the last known state"
+        );
+        self.retry = Some(Instant::now() + self.delay);
+        self.delay = (self.delay * 2).min(LONGEST_DELAY);
     }
 
     fn take(&mut self, event: watcher::Event<Value>) -> Option<RawEvent> {
@@ -169,23 +194,6 @@ fn into_values<const METADATA: bool>(
 /// Whether the server does not have the resource type at all.
 fn is_missing(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
-}
-
-/// Says what went wrong with a watch and waits, unless the watch has merely expired.
-async fn wait_after(plural: &str, error: &watcher::Error, delay: Duration) {
-    if let watcher::Error::WatchError(status) = error
-        && status.code == 410
-    {
-        tracing::debug!(resource = plural, "the watch has expired, listing again");
-        return;
-    }
-    tracing::warn!(
-        resource = plural,
-        error = error as &dyn std::error::Error,
-        retry_in = ?delay,
-        "lost the API server's watch, keeping the last known state"
-    );
-    tokio::time::sleep(delay).await;
 }
 
 /// The selectors as kube-rs wants them.

@@ -24,6 +24,8 @@ pub(crate) struct HealthCheckPorts {
 struct Checked {
     local_endpoints: Arc<AtomicUsize>,
     servers: BTreeMap<IpAddr, Server>,
+    /// Whether the failure to listen has been told.
+    told: bool,
 }
 
 impl HealthCheckPorts {
@@ -32,7 +34,7 @@ impl HealthCheckPorts {
     }
 
     /// Opens, closes and updates servers as the view says. Returns an event for each Service
-    /// whose port cannot be opened; it is tried again with the next update.
+    /// whose port cannot be opened, once; opening is tried again with every update.
     pub(crate) fn update(&mut self, view: &NodeView) -> Vec<Event> {
         let wanted: BTreeMap<(ServiceName, Port), usize> = view
             .services
@@ -48,11 +50,16 @@ impl HealthCheckPorts {
             let checked = self.servers.entry((service.clone(), port)).or_insert_with(|| Checked {
                 local_endpoints: Arc::new(AtomicUsize::new(0)),
                 servers: BTreeMap::new(),
+                told: false,
             });
             checked.local_endpoints.store(local, Ordering::Relaxed);
             let addresses = &view.context.node_addresses;
-            if let Err(error) = checked.listen(&service, port, addresses, &self.health) {
-                events.push(failed(&service, port, &error));
+            match checked.listen(&service, port, addresses, &self.health) {
+                Ok(()) => checked.told = false,
+                Err(error) => {
+                    let told = std::mem::replace(&mut checked.told, true);
+                    events.extend((!told).then(|| failed(&service, port, &error)));
+                }
             }
         }
         events

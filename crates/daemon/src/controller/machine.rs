@@ -9,7 +9,7 @@ use plan::{AddressPool, Reconciled, Touched};
 
 use super::inventory::{Concerns, Inventory};
 use super::key::{KINDS, Key};
-use super::pending::{PATIENCE, Pending};
+use super::pending::Pending;
 use super::queue::Queue;
 use crate::clock::Now;
 
@@ -122,6 +122,7 @@ impl Controller {
                 tracing::warn!(?key, "own writes were never seen, planning without them");
             }
             let writes = if self.pending.blocks(&key) { Vec::new() } else { self.plan(&key, now) };
+            self.wait_for_own_writes(&key);
             if !writes.is_empty() {
                 return Some(Work { key, writes });
             }
@@ -148,9 +149,7 @@ impl Controller {
             Some(Duration::ZERO) => self.queue.retry(key.clone(), now.steady),
             Some(delay) => self.queue.add_at(key.clone(), now.steady + delay),
         }
-        if self.pending.expectations(&key) != Default::default() || self.pending.blocks(&key) {
-            self.queue.add_at(key.clone(), now.steady + PATIENCE);
-        }
+        self.wait_for_own_writes(&key);
         self.queue.done(key);
     }
 
@@ -162,6 +161,13 @@ impl Controller {
     /// How many keys wait to be planned.
     pub(crate) fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// The key is looked at again when its own writes are seen, or when they should have been.
+    fn wait_for_own_writes(&mut self, key: &Key) {
+        if let Some(due) = self.pending.due(key) {
+            self.queue.add_at(key.clone(), due);
+        }
     }
 
     fn plan(&mut self, key: &Key, now: Now) -> Vec<Write> {

@@ -15,7 +15,7 @@ use super::key::{Effect, Key, Target, target};
 
 /// A write that the watches do not show after this time will never be seen: the object was
 /// created and deleted while a watch was down.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Every write that is waited for.
 #[derive(Debug, Default)]
@@ -101,6 +101,11 @@ impl Pending {
             }
         }
         expectations
+    }
+
+    /// When the key will have waited long enough; `None` when it waits for nothing.
+    pub(crate) fn due(&self, key: &Key) -> Option<Duration> {
+        self.writes.get(key)?.iter().map(|awaited| awaited.since + PATIENCE).min()
     }
 
     /// Forgets what the key has waited for longer than [`PATIENCE`]; true if there was any.

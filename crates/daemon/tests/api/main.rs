@@ -2,5 +2,6 @@
 
 mod agent;
 mod controller;
+mod dns;
 mod lease;
 mod support;
