@@ -200,15 +200,9 @@ fn check_leaf(value: &Value, shape: &Shape, path: &mut String, errors: &mut Vec<
             return;
         }
         Shape::Scalar(scalar, _) => match scalar {
-            Scalar::Int32 | Scalar::Int64 | Scalar::Double if !value.is_number() => {
-                "numeric (int or float)"
-            }
+            Scalar::Int32 | Scalar::Int64 if !value.is_number() => "numeric (int or float)",
             Scalar::Bool if !value.is_boolean() => "boolean",
-            Scalar::String
-            | Scalar::Bytes
-            | Scalar::Time
-            | Scalar::MicroTime
-            | Scalar::Duration
+            Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime
                 if !value.is_string() =>
             {
                 "string"

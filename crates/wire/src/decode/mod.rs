@@ -17,7 +17,7 @@ mod yaml;
 use serde_json::Value;
 
 pub(crate) use self::json::Node;
-pub(crate) use self::time::{duration, duration_text, from_unix, unix};
+pub(crate) use self::time::{from_unix, unix};
 pub(crate) use self::typed::normalise;
 use crate::protobuf;
 use crate::schema::{Gvk, Schema, Type};

@@ -28,7 +28,6 @@ pub(crate) fn decode(node: &Node, scalar: Scalar) -> Result<Value, Error> {
         (Scalar::Bool, Node::Bool(b)) => Ok((*b).into()),
         (Scalar::Int32, Node::Number(text)) => integer::<i32>(text).map_err(Error::Type),
         (Scalar::Int64, Node::Number(text)) => integer::<i64>(text).map_err(Error::Type),
-        (Scalar::Double, Node::Number(_)) => Ok(node.to_value()),
         (Scalar::Bytes, Node::String(text)) => bytes(text),
         (Scalar::IntOrString, Node::String(text)) => Ok(text.as_str().into()),
         (Scalar::IntOrString, Node::Number(text)) => {
@@ -46,12 +45,8 @@ pub(crate) fn decode(node: &Node, scalar: Scalar) -> Result<Value, Error> {
             canonical.map(Value::from).ok_or_else(|| Error::Fatal(quantity::SYNTAX.to_owned()))
         }
         (Scalar::Quantity, _) => Err(Error::Fatal(quantity::SYNTAX.to_owned())),
-        (Scalar::Duration, Node::String(text)) => match time::duration(text) {
-            Ok(nanoseconds) => Ok(time::duration_text(nanoseconds).into()),
-            Err(why) => Err(Error::Fatal(why)),
-        },
-        (Scalar::FieldsV1 | Scalar::RawExtension, _) => Ok(node.to_value()),
-        (Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::IntOrString, _) => {
+        (Scalar::FieldsV1, _) => Ok(node.to_value()),
+        (Scalar::Time | Scalar::MicroTime | Scalar::IntOrString, _) => {
             Err(Error::NestedType(node.go_name().to_owned()))
         }
         _ => Err(Error::Type(node.go_name().to_owned())),

@@ -1,4 +1,4 @@
-//! RFC 3339 times as `metav1.Time` and `metav1.MicroTime` read and write them, and Go durations.
+//! RFC 3339 times as `metav1.Time` and `metav1.MicroTime` read and write them.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -83,70 +83,6 @@ fn parse(text: &str, layout: &str) -> Result<Timestamp, String> {
     text.replace(',', ".").parse().map_err(|_| format!("parsing time {text:?}: day out of range"))
 }
 
-/// A Go duration such as `1m30s` in nanoseconds.
-pub(crate) fn duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
-        let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return Err(invalid()),
-        };
-        rest = &rest[end..];
-        total += number * unit;
-    }
-    let nanoseconds = sign * total;
-    if nanoseconds.abs() >= 9.2e18 {
-        return Err(invalid());
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
-    Ok(nanoseconds as i64)
-}
-
-/// The text of a Go duration: `1h30m0s`, `1.5s`, `100ms`.
-pub(crate) fn duration_text(nanoseconds: i64) -> String {
-    let sign = if nanoseconds < 0 { "-" } else { "" };
-    let total = nanoseconds.unsigned_abs();
-    let fraction = |value: u64, digits: usize, unit: u64| {
-        let text = format!("{}.{:0digits$}", value / unit, value % unit);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    let text = match total {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{total}ns"),
-        1_000..1_000_000 => format!("{}µs", fraction(total, 3, 1_000)),
-        1_000_000..1_000_000_000 => format!("{}ms", fraction(total, 6, 1_000_000)),
-        _ => {
-            let seconds = fraction(total % 60_000_000_000, 9, 1_000_000_000);
-            match (total / 3_600_000_000_000, total / 60_000_000_000 % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, minutes) => format!("{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,16 +118,5 @@ mod tests {
         }
         let (second, nano) = unix("2024-05-05T05:05:06.000007Z").expect("is a time");
         assert_eq!(from_unix(second, nano, true).as_deref(), Some("2024-05-05T05:05:06.000007Z"));
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("1m30s"), Ok(90_000_000_000));
-        assert_eq!(duration("-1.5h"), Ok(-5_400_000_000_000));
-        for text in ["0s", "1m30s", "1h0m0.5s", "-20ms", "1.5µs", "7ns"] {
-            assert_eq!(duration(text).map(duration_text).as_deref(), Ok(text));
-        }
-        assert!(duration("1").is_err());
-        assert!(duration("").is_err());
     }
 }

@@ -176,15 +176,12 @@ impl Builder<'_> {
             Scalar::Int32 => json!({ "type": "integer", "format": "int32" }),
             Scalar::Int64 => json!({ "type": "integer", "format": "int64" }),
             Scalar::Bool => json!({ "type": "boolean" }),
-            Scalar::Double => json!({ "type": "number", "format": "double" }),
             Scalar::Bytes => json!({ "type": "string", "format": "byte" }),
             Scalar::Time => named(&format!("{META}.Time")),
             Scalar::MicroTime => named(&format!("{META}.MicroTime")),
             Scalar::FieldsV1 => named(&format!("{META}.FieldsV1")),
-            Scalar::Duration => named(&format!("{META}.Duration")),
             Scalar::Quantity => named("io.k8s.apimachinery.pkg.api.resource.Quantity"),
             Scalar::IntOrString => named("io.k8s.apimachinery.pkg.util.intstr.IntOrString"),
-            Scalar::RawExtension => named("io.k8s.apimachinery.pkg.runtime.RawExtension"),
         }
     }
 }
@@ -193,8 +190,7 @@ impl Builder<'_> {
 fn special(name: &str) -> Option<Value> {
     Some(match name.rsplit('.').next()? {
         "Time" | "MicroTime" => json!({ "type": "string", "format": "date-time" }),
-        "Duration" => json!({ "type": "string" }),
-        "FieldsV1" | "RawExtension" => json!({ "type": "object" }),
+        "FieldsV1" => json!({ "type": "object" }),
         "Quantity" => json!({ "oneOf": [{ "type": "string" }, { "type": "number" }] }),
         "IntOrString" => json!({
             "format": "int-or-string", "oneOf": [{ "type": "integer" }, { "type": "string" }]

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{BYTES, Error, FIXED32, FIXED64, VARINT, from_unix, list_meta};
-use crate::decode::{duration_text, normalise};
+use crate::decode::normalise;
 use crate::schema::{Field, Scalar, Shape, Type};
 
 /// `runtime.Unknown`.
@@ -184,15 +184,13 @@ fn value(part: &Part<'_>, shape: &Shape, message: &'static str) -> Result<Option
         Scalar::Int32 => truncated(part.integer(message)?).into(),
         Scalar::Int64 => part.integer(message)?.into(),
         Scalar::Bool => (part.integer(message)? != 0).into(),
-        Scalar::Double => f64::from_bits(part.fixed64(message)?).into(),
         Scalar::Bytes => STANDARD.encode(part.bytes(message)?).into(),
         Scalar::Time | Scalar::MicroTime => {
             return time(part.bytes(message)?, scalar == Scalar::MicroTime);
         }
         Scalar::Quantity => first_text(part.bytes(message)?)?.into(),
         Scalar::IntOrString => int_or_string(part.bytes(message)?)?,
-        Scalar::Duration => duration_text(first_integer(part.bytes(message)?)?).into(),
-        Scalar::FieldsV1 | Scalar::RawExtension => {
+        Scalar::FieldsV1 => {
             let raw = first_bytes(part.bytes(message)?)?;
             match raw {
                 [] => return Ok(None),
@@ -251,17 +249,6 @@ fn first_text(bytes: &[u8]) -> Result<String, Error> {
     String::from_utf8(text).map_err(|_| Error::Text { message: "Quantity", number: 1 })
 }
 
-fn first_integer(bytes: &[u8]) -> Result<i64, Error> {
-    let mut found = 0;
-    for part in Parts(bytes) {
-        let part = part?;
-        if part.number == 1 {
-            found = part.integer("Duration")?;
-        }
-    }
-    Ok(found)
-}
-
 /// Protobuf's int32 drops the upper half, as negative numbers have ten bytes.
 #[expect(clippy::cast_possible_truncation, reason = "protobuf defines int32 so")]
 fn truncated(integer: i64) -> i32 {
@@ -295,10 +282,6 @@ impl<'b> Part<'b> {
     fn integer(&self, message: &'static str) -> Result<i64, Error> {
         if self.wire == VARINT { Ok(self.varint.cast_signed()) } else { Err(self.wrong(message)) }
     }
-
-    fn fixed64(&self, message: &'static str) -> Result<u64, Error> {
-        if self.wire == FIXED64 { Ok(self.varint) } else { Err(self.wrong(message)) }
-    }
 }
 
 /// The fields of a message in order. After an error there are no more.
@@ -330,9 +313,9 @@ fn next_part<'b>(rest: &mut &'b [u8]) -> Result<Part<'b>, Error> {
             let length = usize::try_from(varint(rest)?).map_err(|_| Error::Truncated)?;
             part.bytes = take(rest, length)?;
         }
+        // No known field has these; they are skipped.
         FIXED64 => {
-            let bytes = take(rest, 8)?.try_into().map_err(|_| Error::Truncated)?;
-            part.varint = u64::from_le_bytes(bytes);
+            take(rest, 8)?;
         }
         FIXED32 => {
             take(rest, 4)?;

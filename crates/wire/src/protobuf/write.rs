@@ -4,8 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::{BYTES, Error, FIXED64, VARINT, list_meta, unix};
-use crate::decode::duration;
+use super::{BYTES, Error, VARINT, list_meta, unix};
 use crate::schema::{Field, Scalar, Shape, Type};
 
 /// `runtime.Unknown`.
@@ -125,10 +124,6 @@ fn write_scalar(out: &mut Vec<u8>, number: u32, value: &Value, scalar: Scalar) -
         Scalar::String => put_bytes(out, number, value.as_str()?.as_bytes()),
         Scalar::Int32 | Scalar::Int64 => put_integer(out, number, value.as_i64()?),
         Scalar::Bool => put_integer(out, number, value.as_bool()?.into()),
-        Scalar::Double => {
-            put_tag(out, number, FIXED64);
-            out.extend(value.as_f64()?.to_bits().to_le_bytes());
-        }
         Scalar::Bytes => put_bytes(out, number, &STANDARD.decode(value.as_str()?).ok()?),
         Scalar::Time | Scalar::MicroTime => {
             let (seconds, nanos) = unix(value.as_str()?)?;
@@ -143,12 +138,7 @@ fn write_scalar(out: &mut Vec<u8>, number: u32, value: &Value, scalar: Scalar) -
             put_bytes(out, number, &bytes);
         }
         Scalar::IntOrString => put_bytes(out, number, &int_or_string(value)?),
-        Scalar::Duration => {
-            let mut bytes = Vec::new();
-            put_integer(&mut bytes, 1, duration(value.as_str()?).ok()?);
-            put_bytes(out, number, &bytes);
-        }
-        Scalar::FieldsV1 | Scalar::RawExtension => {
+        Scalar::FieldsV1 => {
             let mut bytes = Vec::new();
             put_bytes(&mut bytes, 1, value.to_string().as_bytes());
             put_bytes(out, number, &bytes);

@@ -127,8 +127,6 @@ pub enum Scalar {
     Int64,
     /// Boolean.
     Bool,
-    /// Floating point number.
-    Double,
     /// Bytes, base64 in JSON.
     Bytes,
     /// RFC 3339 time with seconds, UTC.
@@ -141,10 +139,6 @@ pub enum Scalar {
     IntOrString,
     /// A set of fields as JSON.
     FieldsV1,
-    /// Any object.
-    RawExtension,
-    /// Go duration as text, such as `1m30s`.
-    Duration,
 }
 
 /// How server-side apply treats a list.
@@ -262,15 +256,13 @@ impl Shape {
 impl Scalar {
     fn go_name(self) -> &'static str {
         match self {
-            Self::String | Self::Time | Self::MicroTime | Self::Duration => "string",
+            Self::String | Self::Time | Self::MicroTime => "string",
             Self::Int32 | Self::IntOrString => "int32",
             Self::Int64 => "int64",
             Self::Bool => "bool",
-            Self::Double => "float64",
             Self::Bytes => "[]uint8",
             Self::Quantity => "resource.Quantity",
             Self::FieldsV1 => "v1.FieldsV1",
-            Self::RawExtension => "runtime.RawExtension",
         }
     }
 }

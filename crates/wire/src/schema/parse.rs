@@ -170,15 +170,12 @@ fn shape(text: &'static str, package: &'static str, ids: &Ids) -> Shape {
         "int32" => Scalar::Int32,
         "int64" => Scalar::Int64,
         "bool" => Scalar::Bool,
-        "double" => Scalar::Double,
         "bytes" => Scalar::Bytes,
         "time" => Scalar::Time,
         "microtime" => Scalar::MicroTime,
         "quantity" => Scalar::Quantity,
         "intstr" => Scalar::IntOrString,
         "fieldsv1" => Scalar::FieldsV1,
-        "raw" => Scalar::RawExtension,
-        "duration" => Scalar::Duration,
         _ => {
             let name = text.split_once('.').unwrap_or((package, text));
             let id = ids.get(&name).unwrap_or_else(|| panic!("schema: no type {text:?}"));
