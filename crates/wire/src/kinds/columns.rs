@@ -84,9 +84,9 @@ pub(super) const DEPLOYMENT: &[Column] = &[
 
 pub(super) const REPLICA_SET: &[Column] = &[
     NAME,
-    column("Desired", "Wanted replicas."),
-    column("Current", "Replicas that exist."),
-    column("Ready", "Replicas that are ready."),
+    count("Desired", "Wanted replicas."),
+    count("Current", "Replicas that exist."),
+    count("Ready", "Replicas that are ready."),
     AGE,
     wide("Containers", "Names of the template's containers."),
     wide("Images", "Images of the template's containers."),
@@ -122,6 +122,10 @@ const AGE: Column = column("Age", "Time since the object was created.");
 
 const fn column(name: &'static str, description: &'static str) -> Column {
     Column { name, kind: "string", format: "", description, priority: 0 }
+}
+
+const fn count(name: &'static str, description: &'static str) -> Column {
+    Column { name, kind: "integer", format: "", description, priority: 0 }
 }
 
 const fn wide(name: &'static str, description: &'static str) -> Column {

@@ -129,3 +129,99 @@ fn count_or_percent(value: &Value) -> Option<i64> {
         number => number.as_i64(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::tests::{env, outcome};
+    use crate::status::CauseReason;
+
+    fn deployment() -> Value {
+        let mut deployment = json!({
+            "metadata": { "name": "web", "namespace": "default" },
+            "spec": {
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": {
+                    "metadata": { "labels": { "app": "web" } },
+                    "spec": { "containers": [{ "name": "c", "image": "example.com/web" }] },
+                },
+            },
+        });
+        default(&mut deployment, &env());
+        deployment
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let spec = deployment();
+        let strategy = json!({
+            "type": "RollingUpdate",
+            "rollingUpdate": { "maxSurge": "25%", "maxUnavailable": "25%" },
+        });
+        assert_eq!(spec.at("/spec/strategy"), &strategy);
+        assert_eq!(spec.int("/spec/replicas"), 1);
+        assert_eq!(spec.int("/spec/progressDeadlineSeconds"), 600);
+        let pod = spec.at("/spec/template/spec");
+        assert_eq!(pod.int("/terminationGracePeriodSeconds"), 30);
+        assert_eq!(pod.text("/containers/0/imagePullPolicy"), "Always");
+        assert!(!pod.has("/enableServiceLinks"), "only pods get this one");
+    }
+
+    #[test]
+    fn bad_deployments_are_refused_where_upstream_says() {
+        use CauseReason::{Invalid, NotSupported, Required};
+        let rows = [
+            ("/spec/selector", Value::Null, "spec.selector", Required),
+            ("/spec/replicas", json!(-1), "spec.replicas", Invalid),
+            (
+                "/spec/template/metadata/labels",
+                json!({ "app": "api" }),
+                "spec.template.metadata.labels",
+                Invalid,
+            ),
+            (
+                "/spec/template/spec/restartPolicy",
+                json!("Never"),
+                "spec.template.spec.restartPolicy",
+                NotSupported,
+            ),
+            ("/spec/strategy/type", json!("Slow"), "spec.strategy.type", NotSupported),
+            (
+                "/spec/strategy/rollingUpdate",
+                json!({ "maxSurge": 0, "maxUnavailable": "0%" }),
+                "spec.strategy.rollingUpdate.maxUnavailable",
+                Invalid,
+            ),
+            (
+                "/spec/template/spec/containers",
+                json!([{ "name": "c", "imagePullPolicy": "Always", "terminationMessagePolicy": "File" }]),
+                "spec.template.spec.containers[0].image",
+                Required,
+            ),
+        ];
+        for (pointer, value, field, reason) in rows {
+            let mut deployment = deployment();
+            set(&mut deployment, pointer, value);
+            let errors = validate_create(&deployment, &env());
+            assert_eq!(outcome(&errors), [(field, reason)]);
+        }
+    }
+
+    #[test]
+    fn the_selector_stays_and_annotations_count_as_a_generation() {
+        let mut old = deployment();
+        prepare_create(&mut old, &env());
+        let mut new = old.clone();
+        set(&mut new, "/metadata/annotations", json!({ "a": "b" }));
+        prepare_update(&mut new, &old, &env());
+        assert_eq!(new.int("/metadata/generation"), 2);
+        assert_eq!(validate_update(&new, &old, &env()), []);
+        set(
+            &mut new,
+            "/spec/selector/matchExpressions",
+            json!([{ "key": "app", "operator": "Exists" }]),
+        );
+        let errors = validate_update(&new, &old, &env());
+        assert_eq!(outcome(&errors), [("spec.selector", CauseReason::Invalid)]);
+    }
+}

@@ -197,3 +197,94 @@ const ENDPOINTS: usize = 1000;
 const ADDRESSES: usize = 100;
 const HINTS: usize = 8;
 const PORTS: usize = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::tests::{env, outcome};
+    use crate::status::CauseReason;
+
+    fn slice(fields: Value) -> Value {
+        let mut slice = json!({
+            "metadata": { "name": "web-1", "namespace": "default" }, "addressType": "IPv4",
+            "endpoints": [], "ports": [],
+        });
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            slice[key] = value.clone();
+        }
+        default(&mut slice, &env());
+        slice
+    }
+
+    fn endpoint(fields: Value) -> Value {
+        let mut endpoint = json!({ "addresses": ["10.1.2.3"] });
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            endpoint[key] = value.clone();
+        }
+        slice(json!({ "endpoints": [endpoint] }))
+    }
+
+    #[test]
+    fn bad_slices_are_refused_where_upstream_says() {
+        use CauseReason::{Duplicate, Invalid, NotSupported, Required, TooMany};
+        let of = |kind: &str, address: &str| {
+            slice(json!({ "addressType": kind, "endpoints": [{ "addresses": [address] }] }))
+        };
+        let address = "endpoints[0].addresses[0]";
+        let list = "endpoints[0].addresses";
+        let many = |count: usize, item: Value| vec![item; count];
+        let zones = |names: &[&str]| {
+            let zones: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+            endpoint(json!({ "hints": { "forZones": zones } }))
+        };
+        let port = |port: Value| slice(json!({ "ports": [port] }));
+        let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let rows = [
+            ("E1", slice(json!({ "addressType": "" })), "addressType", Required),
+            ("E2", slice(json!({ "addressType": "IPv5" })), "addressType", NotSupported),
+            ("E4", slice(json!({ "endpoints": many(1001, json!({})) })), "endpoints", TooMany),
+            ("E5", endpoint(json!({ "addresses": [] })), list, Required),
+            ("E6", endpoint(json!({ "addresses": many(101, json!("10.1.2.3")) })), list, TooMany),
+            ("E7", of("IPv4", "2001:db8::1"), list, Invalid),
+            ("E8", of("IPv4", "127.0.0.1"), address, Invalid),
+            ("E9", of("IPv6", "2001:DB8::1"), address, Invalid),
+            ("E10", of("FQDN", "Bad_Name"), address, Invalid),
+            ("E11", endpoint(json!({ "nodeName": "Bad_Node" })), "endpoints[0].nodeName", Invalid),
+            ("E12", endpoint(json!({ "hostname": "a.b" })), "endpoints[0].hostname", Invalid),
+            ("E14", zones(&nine), "endpoints[0].hints.forZones", TooMany),
+            ("E15", zones(&["a", "a"]), "endpoints[0].hints.forZones[1].name", Duplicate),
+            ("E16", zones(&["a b"]), "endpoints[0].hints.forZones[0].name", Invalid),
+            ("E20", port(json!({ "name": "A" })), "ports[0].name", Invalid),
+            ("E21", port(json!({ "protocol": "tcp" })), "ports[0].protocol", NotSupported),
+            ("E22", port(json!({ "appProtocol": "a b" })), "ports[0].appProtocol", Invalid),
+        ];
+        for (row, slice, field, reason) in rows {
+            let errors = validate_create(&slice, &env());
+            assert_eq!(outcome(&errors), [(field, reason)], "{row}");
+        }
+        assert_eq!(validate_create(&zones(&[""]), &env()), []);
+    }
+
+    #[test]
+    fn the_address_type_stays_and_unchanged_endpoints_are_not_judged_again() {
+        let old = slice(json!({ "endpoints": [{ "addresses": ["010.1.2.3"] }] }));
+        assert_eq!(validate_update(&old, &old, &env()), []);
+        let mut new = old.clone();
+        set(&mut new, "/addressType", "IPv6");
+        let errors = validate_update(&new, &old, &env());
+        assert_eq!(outcome(&errors), [("addressType", CauseReason::Invalid)]);
+    }
+
+    #[test]
+    fn the_generation_ignores_annotations() {
+        let mut old = slice(json!({}));
+        prepare_create(&mut old, &env());
+        let mut new = old.clone();
+        set(&mut new, "/metadata/annotations", json!({ "a": "b" }));
+        prepare_update(&mut new, &old, &env());
+        assert_eq!(new.int("/metadata/generation"), 1);
+        set(&mut new, "/metadata/labels", json!({ "a": "b" }));
+        prepare_update(&mut new, &old, &env());
+        assert_eq!(new.int("/metadata/generation"), 2);
+    }
+}

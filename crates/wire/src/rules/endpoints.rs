@@ -101,3 +101,47 @@ fn validate_address(address: &Value, field: &str) -> Vec<FieldError> {
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::tests::{env, outcome};
+    use crate::status::CauseReason;
+
+    #[test]
+    fn bad_subsets_are_refused_where_upstream_says() {
+        use CauseReason::{Invalid, Required};
+        let good = json!({ "ip": "10.1.2.3" });
+        let rows = [
+            ("E23", json!({}), "subsets[0]", Required),
+            (
+                "E24",
+                json!({ "addresses": [{ "ip": "127.0.0.1" }] }),
+                "subsets[0].addresses[0].ip",
+                Invalid,
+            ),
+            (
+                "E25",
+                json!({ "addresses": [good], "ports": [{ "port": 0 }] }),
+                "subsets[0].ports[0].port",
+                Invalid,
+            ),
+            (
+                "E26",
+                json!({ "addresses": [good], "ports": [{ "name": "a", "port": 1 }, { "port": 2 }] }),
+                "subsets[0].ports[1].name",
+                Required,
+            ),
+        ];
+        for (row, subset, field, reason) in rows {
+            let mut endpoints = json!({
+                "metadata": { "name": "web", "namespace": "default" }, "subsets": [subset],
+            });
+            default(&mut endpoints, &env());
+            let errors = validate_create(&endpoints, &env());
+            assert_eq!(outcome(&errors), [(field, reason)], "{row}");
+        }
+    }
+}

@@ -45,3 +45,35 @@ pub(crate) fn validate_update(new: &Value, old: &Value, env: &Env) -> Vec<FieldE
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::tests::{env, outcome};
+    use crate::status::CauseReason;
+
+    #[test]
+    fn the_name_is_canonical_and_the_parent_is_named() {
+        use CauseReason::{Invalid, Required};
+        let parent = json!({ "resource": "services", "namespace": "default", "name": "s" });
+        let rows = [
+            ("E27", "010.0.0.1", parent.clone(), "metadata.name", Invalid),
+            ("E27", "2001:DB8::1", parent.clone(), "metadata.name", Invalid),
+            ("E28", "10.0.0.1", Value::Null, "spec.parentRef", Required),
+            ("E29", "10.0.0.1", json!({ "name": "s" }), "spec.parentRef.resource", Required),
+            ("E30", "10.0.0.1", json!({ "resource": "s" }), "spec.parentRef.name", Required),
+        ];
+        for (row, name, parent, field, reason) in rows {
+            let address = json!({ "metadata": { "name": name }, "spec": { "parentRef": parent } });
+            let errors = validate_create(&address, &env());
+            assert_eq!(outcome(&errors), [(field, reason)], "{row}");
+        }
+        let old = json!({ "metadata": { "name": "::1" }, "spec": { "parentRef": parent } });
+        let mut new = old.clone();
+        new["spec"]["parentRef"]["name"] = "t".into();
+        let errors = validate_update(&new, &old, &env());
+        assert_eq!(outcome(&errors), [("spec.parentRef", Invalid)], "E31");
+    }
+}

@@ -68,3 +68,42 @@ pub(crate) fn validate_update(new: &Value, old: &Value, _: &Env) -> Vec<FieldErr
 pub(crate) fn validate_status(new: &Value, old: &Value, _: &Env) -> Vec<FieldError> {
     meta::validate_update(new, old)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::tests::{env, outcome};
+    use crate::status::CauseReason;
+
+    fn range(cidrs: &[&str]) -> Value {
+        json!({ "metadata": { "name": "r" }, "spec": { "cidrs": cidrs } })
+    }
+
+    #[test]
+    fn bad_ranges_are_refused_where_upstream_says() {
+        use CauseReason::{Invalid, Required};
+        let rows: [(&str, &[&str], &str, CauseReason); 4] = [
+            ("E32", &[], "spec.cidrs", Required),
+            ("E33", &["10.0.0.0/24", "fd00::/112", "10.1.0.0/24"], "spec.cidrs", Invalid),
+            ("E33", &["10.0.0.0/24", "10.1.0.0/24"], "spec.cidrs", Invalid),
+            ("E34", &["10.0.0.1/24"], "spec.cidrs[0]", Invalid),
+        ];
+        for (row, cidrs, field, reason) in rows {
+            let errors = validate_create(&range(cidrs), &env());
+            assert_eq!(outcome(&errors), [(field, reason)], "{row}");
+        }
+        assert_eq!(validate_create(&range(&["fd00::/48"]), &env()), [], "E36");
+    }
+
+    #[test]
+    fn a_single_range_may_become_dual_and_nothing_else() {
+        let (single, dual) = (["10.0.0.0/24"], ["10.0.0.0/24", "fd00::/112"]);
+        let errors = |new: &[&str], old: &[&str]| {
+            let errors = validate_update(&range(new), &range(old), &env());
+            errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
+        };
+        assert_eq!(errors(&dual, &single), Vec::<String>::new());
+        assert_eq!(errors(&single, &dual), ["spec.cidrs"]);
+        assert_eq!(errors(&["10.0.1.0/24"], &single), ["spec.cidrs[0]"]);
+    }
+}

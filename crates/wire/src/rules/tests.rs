@@ -1,6 +1,7 @@
 //! What tests of rules share, and properties of all of them.
 
 use crate::kinds::Env;
+use crate::status::{CauseReason, FieldError};
 
 /// A dual-stack cluster with IPv4 first.
 pub(crate) fn env() -> Env {
@@ -11,6 +12,11 @@ pub(crate) fn env() -> Env {
         node_ports: (30_000, 32_767),
         advertise: ("172.30.0.1".parse().expect("a literal address"), 6443),
     }
+}
+
+/// Path and reason of each error.
+pub(crate) fn outcome(errors: &[FieldError]) -> Vec<(&str, CauseReason)> {
+    errors.iter().map(|error| (error.field.as_str(), error.reason)).collect()
 }
 
 mod properties {

@@ -23,7 +23,7 @@ mod tests;
 
 use serde_json::{Value, json};
 
-use super::fields::{Fields, set};
+use super::fields::{Fields, remove, set};
 use crate::kinds::Env;
 
 pub use allocated::{drop_type_dependent, patch_allocated_values};
@@ -39,6 +39,7 @@ pub(crate) use warnings::warnings;
 /// A new Service has no status.
 pub(crate) fn prepare_create(service: &mut Value, _: &Env) {
     set(service, "/status", json!({ "loadBalancer": {} }));
+    hide_internal_policy(service);
 }
 
 /// A changed Service keeps its status, and loses what its new type does not have (semantics 1.5).
@@ -49,6 +50,7 @@ pub(crate) fn prepare_update(new: &mut Value, old: &Value, _: &Env) {
     if was_balanced && service_type(new) != "LoadBalancer" {
         set(new, "/status/loadBalancer", json!({}));
     }
+    hide_internal_policy(new);
 }
 
 /// A status write keeps the spec; the defaults of ingress depend on the stored type.
@@ -58,6 +60,14 @@ pub(crate) fn prepare_status(new: &mut Value, old: &Value, env: &Env) {
         set(new, "/status/loadBalancer", json!({}));
     }
     defaults::default_ingress(new);
+}
+
+/// An ExternalName has no internal traffic; a valid policy is taken and not shown again.
+fn hide_internal_policy(service: &mut Value) {
+    let known = ["Cluster", "Local"].contains(&service.text("/spec/internalTrafficPolicy"));
+    if known && service_type(service) == "ExternalName" {
+        remove(service, "/spec/internalTrafficPolicy");
+    }
 }
 
 /// Fields that field selectors may name.
