@@ -19,7 +19,7 @@ use crate::auth::{Authenticator, ServiceAccountTokens, StaticTokens};
 pub use crate::auth::{KeyError, TokenFileError};
 use crate::config::ApiserverConfig;
 use crate::http::accept::{MOST_CONNECTIONS, listen};
-use crate::http::{Metrics, Server};
+use crate::http::{MOST_INFLIGHT, Metrics, Server};
 use crate::proxy::Dialer;
 use crate::registry::{self, OpenError, Registry};
 use crate::tls::{
@@ -135,6 +135,7 @@ async fn server(
         authenticator: Authenticator { tokens, service_accounts, anonymous: config.anonymous_auth },
         dialer: dialer(config, pki)?,
         metrics: Metrics::new(),
+        inflight: Semaphore::new(MOST_INFLIGHT),
         advertised,
         draining,
     })

@@ -179,6 +179,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_walked(text in "[{}\\[\\]\",:a\\\\ 1]{0,30}") {
+            let walked: usize = Fields::of(text.as_bytes()).map(|field| field.whole.len()).sum();
+            proptest::prop_assert!(walked <= text.len());
+            push_without_type(&mut Vec::new(), text.as_bytes());
+        }
+    }
+
     #[test]
     fn damaged_text_ends_the_walk() {
         for text in ["", "[", "{\"a", "{\"a\\", "{\"a\":", "{\"a\":{", "{\"a\":\"\\", "{a"] {

@@ -79,6 +79,11 @@ impl Metrics {
         count(&self.watches)
     }
 
+    /// How many watches are being served.
+    pub(crate) fn watches(&self) -> i64 {
+        self.watches.get()
+    }
+
     /// A request has been answered.
     pub(crate) fn answered(&self, labels: &RequestLabels, took: Duration) {
         self.requests.get_or_create(labels).inc();

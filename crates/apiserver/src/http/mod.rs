@@ -22,7 +22,7 @@ pub(crate) mod serve;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::User;
 use crate::auth::Authenticator;
@@ -43,6 +43,8 @@ pub(crate) struct Server {
     pub(crate) metrics: Metrics,
     /// Address and port for clients, as discovery tells them.
     pub(crate) advertised: SocketAddr,
+    /// Requests that are read and answered at a time; the others wait.
+    pub(crate) inflight: Semaphore,
     /// Turns true when the server ends: long answers end with it.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -57,6 +59,10 @@ impl Server {
         }
     }
 }
+
+/// How many requests are read and answered at a time: kube-apiserver's `--max-requests-inflight`
+/// and `--max-mutating-requests-inflight` together. With the limit on bodies it bounds memory.
+pub(crate) const MOST_INFLIGHT: usize = 600;
 
 /// The other end of a connection.
 pub(crate) struct Peer {

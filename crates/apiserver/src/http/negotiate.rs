@@ -270,4 +270,12 @@ mod tests {
         assert_eq!(negotiate_discovery(&accept(v2beta1)).unwrap_err().code, 406);
         assert_eq!(negotiate_discovery(&accept("application/json")), Ok(Discovery::Plain));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_accept_header_is_answered(text in "[ -~]{0,60}") {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(&text).unwrap())]);
+            let _ = (negotiate(&headers), negotiate_discovery(&headers));
+        }
+    }
 }

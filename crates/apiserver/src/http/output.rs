@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::Response;
-use wire::status::Failure;
+use wire::status::{self, Failure};
 
 use super::Server;
 use super::negotiate::Format;
@@ -34,6 +34,10 @@ pub(crate) fn respond(
                 .list(items, resource_version, more)
                 .map(|pieces| reply::stream(content_type, stream::iter(pieces)));
             (or_failure(response, format), Vec::new())
+        }
+        Answer::Watch(_) if server.metrics.watches() >= MOST_WATCHES => {
+            let failure = status::too_many_requests("Too many watches, please try again later.", 1);
+            (reply::failure(&failure, format), Vec::new())
         }
         Answer::Watch(events) => (watch(server, events, encoder), Vec::new()),
         Answer::Failure(failure, warnings) => (reply::failure(&failure, format), warnings),
@@ -64,3 +68,6 @@ fn watch(
 fn or_failure(response: Result<Response<Body>, Failure>, format: Format) -> Response<Body> {
     response.unwrap_or_else(|failure| reply::failure(&failure, format))
 }
+
+/// Watches at a time. Each holds a queue and a connection or a part of one.
+const MOST_WATCHES: i64 = 20_000;

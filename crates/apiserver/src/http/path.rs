@@ -155,4 +155,19 @@ mod tests {
             assert_eq!(percent_decode(broken), None, "{broken}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_taken_apart(text in "[/a-z%0-9é]{0,40}") {
+            if let Some(path) = percent_decode(&text) {
+                parse(&path);
+            }
+        }
+
+        #[test]
+        fn what_was_encoded_is_decoded(text in ".{0,20}") {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            proptest::prop_assert_eq!(percent_decode(&encoded), Some(text));
+        }
+    }
 }

@@ -110,6 +110,7 @@ async fn answer(
 ) -> Result<Response<Body>, Failure> {
     check_name(&path)?;
     let Call { request, query, user, .. } = call;
+    let _permit = server.inflight.acquire().await;
     let (head, body) = request.into_parts();
     let pretty = wants_pretty(&head.headers, &query);
     let encoder = Encoder::new(served.row, negotiated, &query, pretty)?;
