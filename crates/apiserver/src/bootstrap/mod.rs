@@ -21,7 +21,8 @@ use wire::status::Failure;
 
 use crate::registry::Registry;
 use crate::registry::meta;
-use crate::registry::own::{self, Pass};
+use crate::registry::own::{self, Kind, Look, Pass};
+use crate::store::Event;
 
 /// Why an object cannot be made.
 #[derive(thiserror::Error, Debug)]
@@ -38,13 +39,13 @@ const RETRY: Duration = Duration::from_secs(10);
 /// When all is well only changes matter; this is a safety net.
 const RESYNC: Duration = Duration::from_secs(180);
 
-const SERVICES: (&str, &str) = ("", "services");
-const ENDPOINTS: (&str, &str) = ("", "endpoints");
-const SLICES: (&str, &str) = ("discovery.k8s.io", "endpointslices");
-const NAMESPACES: (&str, &str) = ("", "namespaces");
-const SERVICE_ACCOUNTS: (&str, &str) = ("", "serviceaccounts");
-const CONFIG_MAPS: (&str, &str) = ("", "configmaps");
-const CIDRS: (&str, &str) = ("networking.k8s.io", "servicecidrs");
+const SERVICES: Kind = ("", "services");
+const ENDPOINTS: Kind = ("", "endpoints");
+const SLICES: Kind = ("discovery.k8s.io", "endpointslices");
+const NAMESPACES: Kind = ("", "namespaces");
+const SERVICE_ACCOUNTS: Kind = ("", "serviceaccounts");
+const CONFIG_MAPS: Kind = ("", "configmaps");
+const CIDRS: Kind = ("networking.k8s.io", "servicecidrs");
 
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -54,12 +55,36 @@ pub(crate) async fn run_once(registry: &Registry) -> Result<(), BootstrapError> 
     for namespace in SYSTEM_NAMESPACES {
         create_missing(registry, NAMESPACES, "", namespace, Value::Null).await?;
     }
-    for namespace in registry.all("", "namespaces") {
-        if !meta::is_deleting(&namespace) {
-            namespace_content(registry, meta::text(&namespace, "name")).await?;
-        }
+    for (position, namespace) in registry.all(NAMESPACES).into_iter().enumerate() {
+        own::pause(position).await;
+        namespace_content(registry, meta::text(&namespace.value(), "name")).await?;
     }
     kubernetes_service(registry).await
+}
+
+/// Looks after what an object that has changed belongs to.
+async fn follow(
+    registry: &Registry,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<(), BootstrapError> {
+    match (kind, namespace, name) {
+        (NAMESPACES, _, name) if SYSTEM_NAMESPACES.contains(&name) => {
+            create_missing(registry, NAMESPACES, "", name, Value::Null).await?;
+            namespace_content(registry, name).await
+        }
+        (NAMESPACES, _, name) => namespace_content(registry, name).await,
+        (SERVICE_ACCOUNTS, namespace, "default")
+        | (CONFIG_MAPS, namespace, objects::ROOT_CERTIFICATE) => {
+            namespace_content(registry, namespace).await
+        }
+        (CIDRS, _, "kubernetes") => service_cidr(registry).await,
+        (SERVICES | ENDPOINTS | SLICES, "default", "kubernetes") => {
+            kubernetes_service(registry).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Keeps them there.
@@ -70,11 +95,15 @@ pub(crate) fn spawn(registry: &Arc<Registry>) {
 struct Keep;
 
 impl Pass for Keep {
-    const KINDS: &'static [(&'static str, &'static str)] =
+    const KINDS: &'static [Kind] =
         &[SERVICES, ENDPOINTS, SLICES, NAMESPACES, SERVICE_ACCOUNTS, CONFIG_MAPS, CIDRS];
 
-    async fn run(&mut self, registry: &Registry) -> Duration {
-        match run_once(registry).await {
+    async fn run(&mut self, registry: &Registry, look: Look) -> Duration {
+        let result = match look {
+            Look::All => run_once(registry).await,
+            Look::Changed(changes) => follow_all(registry, changes).await,
+        };
+        match result {
             Ok(()) => RESYNC,
             Err(error) => {
                 tracing::warn!(%error, "will try again");
@@ -82,6 +111,17 @@ impl Pass for Keep {
             }
         }
     }
+}
+
+async fn follow_all(
+    registry: &Registry,
+    changes: Vec<(Kind, Arc<Event>)>,
+) -> Result<(), BootstrapError> {
+    for (kind, event) in changes {
+        let (namespace, name) = event.path.rsplit_once('/').unwrap_or(("", &event.path));
+        follow(registry, kind, namespace, name).await?;
+    }
+    Ok(())
 }
 
 /// The default ranges. A single range may become dual; any other difference between flags and
@@ -112,6 +152,10 @@ async fn service_cidr(registry: &Registry) -> Result<(), BootstrapError> {
 
 /// What every Namespace has.
 async fn namespace_content(registry: &Registry, namespace: &str) -> Result<(), BootstrapError> {
+    let present = registry.own(NAMESPACES, "", namespace).and_then(|own| own.get());
+    if present.is_none_or(|namespace| meta::is_deleting(&namespace)) {
+        return Ok(());
+    }
     create_missing(registry, SERVICE_ACCOUNTS, namespace, "default", Value::Null).await?;
     let wanted = objects::root_certificate(&registry.config().ca_certificate);
     keep(registry, CONFIG_MAPS, namespace, objects::ROOT_CERTIFICATE, &["data"], wanted).await
@@ -138,7 +182,7 @@ async fn kubernetes_service(registry: &Registry) -> Result<(), BootstrapError> {
 
 async fn create_missing(
     registry: &Registry,
-    kind: (&str, &str),
+    kind: Kind,
     namespace: &str,
     name: &str,
     wanted: Value,
@@ -149,7 +193,7 @@ async fn create_missing(
 /// Creates an object, or sets those of its fields that differ.
 async fn keep(
     registry: &Registry,
-    kind: (&str, &str),
+    kind: Kind,
     namespace: &str,
     name: &str,
     fields: &[&str],
@@ -158,8 +202,9 @@ async fn keep(
     let Some(own) = registry.own(kind, namespace, name) else { return Ok(()) };
     let Some(mut present) = own.get() else {
         return match own.create(wanted).await {
-            // Somebody else was faster: the next pass looks at it.
+            // Somebody else was faster, or the Namespace is on its way out.
             Err(failure) if failure.reason == "AlreadyExists" => Ok(()),
+            Err(failure) if is_namespace_gone(&failure) => Ok(()),
             result => written(kind, name, result),
         };
     };
@@ -176,7 +221,7 @@ async fn keep(
 }
 
 fn written(
-    (_, plural): (&str, &str),
+    (_, plural): Kind,
     name: &str,
     result: Result<(), Failure>,
 ) -> Result<(), BootstrapError> {
@@ -184,4 +229,9 @@ fn written(
         object: format!("{plural} {name}"),
         message: failure.message,
     })
+}
+
+fn is_namespace_gone(failure: &Failure) -> bool {
+    let cause = &failure.details["causes"][0]["reason"];
+    cause == "NamespaceTerminating" || failure.details["kind"] == "namespaces"
 }

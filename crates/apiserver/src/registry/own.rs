@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::select_all;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
 use wire::kinds::KindRow;
 use wire::status::Failure;
 
@@ -13,6 +14,7 @@ use super::Registry;
 use super::meta;
 use super::resources::set_type;
 use crate::api::{Answer, Options, PatchType, Request, User, Verb};
+use crate::store::{Event, Record};
 
 /// Field manager and user of what the server writes by itself.
 pub(crate) const MANAGER: &str = "kube-apiserver";
@@ -92,11 +94,11 @@ impl Registry {
         Some(Own { registry: self, row, namespace, name, manager: MANAGER })
     }
 
-    /// All objects of a kind, parsed.
-    pub(crate) fn all(&self, group: &str, plural: &str) -> Vec<Value> {
+    /// All objects of a kind, not yet parsed: passes over many pause between them.
+    pub(crate) fn all(&self, (group, plural): Kind) -> Vec<Arc<Record>> {
         let Some(row) = self.resources.find(group, plural) else { return Vec::new() };
         let listing = self.store.list(self.resources.number(row), "");
-        listing.objects.iter().map(|(_, record)| record.value()).collect()
+        listing.objects.into_iter().map(|(_, record)| record).collect()
     }
 
     /// Tells of something that the server noticed about an object. The event is a service to
@@ -128,64 +130,121 @@ impl Registry {
             tracing::warn!(reason, failure = failure.message, "event not written");
         }
     }
-
-    /// Tells when an object of one of these kinds has changed.
-    pub(crate) fn changes(&self, kinds: &[(&str, &str)]) -> Changes {
-        let receivers = kinds
-            .iter()
-            .filter_map(|(group, plural)| self.resources.find(group, plural))
-            .map(|row| self.store.subscribe(self.resources.number(row)))
-            .collect();
-        Changes { receivers }
-    }
 }
 
-/// Changes of some kinds.
-pub(crate) struct Changes {
-    receivers: Vec<Receiver<u64>>,
-}
+/// API group and plural.
+pub(crate) type Kind = (&'static str, &'static str);
 
-impl Changes {
-    /// Waits for a change, at most as long as said. False when the registry is closed.
-    pub(crate) async fn wait(&mut self, at_most: Duration) -> bool {
-        let changed = select_all(self.receivers.iter_mut().map(|one| Box::pin(one.changed())));
-        match tokio::time::timeout(at_most, changed).await {
-            Ok((changed, _, _)) => changed.is_ok(),
-            Err(_elapsed) => true,
-        }
-    }
-
-    /// Forgets the changes so far.
-    pub(crate) fn forget(&mut self) {
-        for receiver in &mut self.receivers {
-            receiver.mark_unchanged();
-        }
-    }
+/// What a pass looks at.
+pub(crate) enum Look {
+    /// Everything: at the start, when the pass asked for it, and after a gap in the history.
+    All,
+    /// What has changed since the last look.
+    Changed(Vec<(Kind, Arc<Event>)>),
 }
 
 /// Something to be looked after: what it is about, and one look at it.
 pub(crate) trait Pass: Send + 'static {
-    /// A change of any of these kinds (group, plural) starts another pass.
-    const KINDS: &'static [(&'static str, &'static str)];
+    /// A change of any of these kinds starts another pass.
+    const KINDS: &'static [Kind];
 
-    /// Looks at everything, corrects what is wrong, and says when to look again even if nothing
+    /// Looks, corrects what is wrong, and says when to look at everything again even if nothing
     /// changes.
-    fn run(&mut self, registry: &Registry) -> impl Future<Output = Duration> + Send;
+    fn run(&mut self, registry: &Registry, look: Look) -> impl Future<Output = Duration> + Send;
 }
 
-/// Runs a pass now and whenever it asks for it. Ends when the registry is dropped.
+/// Runs a pass now, after changes, and whenever it asks for it. Ends when the registry is dropped.
 pub(crate) fn spawn<P: Pass>(registry: &Arc<Registry>, mut pass: P) {
-    let mut changes = registry.changes(P::KINDS);
+    let mut changes = Changes::new(registry, P::KINDS);
     let registry = Arc::downgrade(registry);
     tokio::spawn(async move {
+        let mut all_at = Instant::now();
         loop {
-            changes.forget();
             let Some(strong) = Weak::upgrade(&registry) else { return };
-            let at_most = pass.run(&strong).await;
+            let look = if Instant::now() >= all_at {
+                changes.skip(&strong);
+                Look::All
+            } else {
+                changes.take(&strong)
+            };
+            let is_all = matches!(look, Look::All);
+            let next = Instant::now() + pass.run(&strong, look).await;
+            all_at = if is_all { next } else { all_at.min(next) };
             drop(strong);
-            if !changes.wait(at_most).await {
+            if !changes.wait(all_at).await {
                 return;
             }
         }
     });
+}
+
+/// Lets others go first, now and then, in a pass over many objects.
+pub(crate) async fn pause(position: usize) {
+    if position % OBJECTS_AT_ONCE == OBJECTS_AT_ONCE - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Objects that are parsed without a pause: well under a millisecond.
+const OBJECTS_AT_ONCE: usize = 32;
+/// Events taken from the history at a time.
+const EVENTS_AT_ONCE: usize = 1024;
+
+/// The changes of some kinds since the last look.
+struct Changes {
+    feeds: Vec<Feed>,
+}
+
+struct Feed {
+    kind: Kind,
+    resource: usize,
+    changed: Receiver<u64>,
+    position: u64,
+}
+
+impl Changes {
+    fn new(registry: &Registry, kinds: &[Kind]) -> Self {
+        let feed = |kind: &Kind| {
+            let resource = registry.resources.number(registry.resources.find(kind.0, kind.1)?);
+            let changed = registry.store.subscribe(resource);
+            Some(Feed { kind: *kind, resource, changed, position: 0 })
+        };
+        Self { feeds: kinds.iter().filter_map(feed).collect() }
+    }
+
+    /// Everything is about to be looked at: forgets the changes so far.
+    fn skip(&mut self, registry: &Registry) {
+        let version = registry.store.version();
+        for feed in &mut self.feeds {
+            feed.changed.mark_unchanged();
+            feed.position = version;
+        }
+    }
+
+    fn take(&mut self, registry: &Registry) -> Look {
+        let mut changes = Vec::new();
+        for feed in &mut self.feeds {
+            feed.changed.mark_unchanged();
+            let events = registry.store.events_after(feed.resource, feed.position, EVENTS_AT_ONCE);
+            let Ok((events, complete)) = events else {
+                self.skip(registry);
+                return Look::All;
+            };
+            if events.len() == EVENTS_AT_ONCE {
+                feed.changed.mark_changed();
+            }
+            feed.position = complete;
+            changes.extend(events.into_iter().map(|event| (feed.kind, event)));
+        }
+        Look::Changed(changes)
+    }
+
+    /// Waits for a change or this time. False when the registry is closed.
+    async fn wait(&mut self, until: Instant) -> bool {
+        let changed = select_all(self.feeds.iter_mut().map(|feed| Box::pin(feed.changed.changed())));
+        match tokio::time::timeout_at(until, changed).await {
+            Ok((changed, _, _)) => changed.is_ok(),
+            Err(_elapsed) => true,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,8 +14,12 @@ use super::seconds_since;
 use crate::alloc::{is_managed, owner_of};
 use crate::registry::Registry;
 use crate::registry::meta;
-use crate::registry::own::Pass;
-use crate::store::Transaction;
+use crate::registry::own::{self, Kind, Look, Pass};
+use crate::store::{Event, Transaction};
+
+const SERVICES: Kind = ("", "services");
+const ADDRESSES: Kind = ("networking.k8s.io", "ipaddresses");
+const CIDRS: Kind = ("networking.k8s.io", "servicecidrs");
 
 const COMPONENT: &str = "ipallocator-repair-controller";
 /// Without changes.
@@ -36,36 +41,80 @@ pub(super) struct Repair {
 }
 
 impl Pass for Repair {
-    const KINDS: &'static [(&'static str, &'static str)] = &[
-        ("", "services"),
-        ("networking.k8s.io", "ipaddresses"),
-        ("networking.k8s.io", "servicecidrs"),
-    ];
+    const KINDS: &'static [Kind] = &[SERVICES, ADDRESSES, CIDRS];
 
-    async fn run(&mut self, registry: &Registry) -> Duration {
+    async fn run(&mut self, registry: &Registry, look: Look) -> Duration {
         let now = Timestamp::now();
-        let mut again = RESYNC;
-        for service in registry.all("", "services") {
-            if !service::needs_cluster_ip(&service) || service::is_headless(&service) {
-                continue;
+        match look {
+            Look::Changed(changes) if changes.iter().all(|(kind, _)| *kind != CIDRS) => {
+                self.look_at(registry, &changes, now).await
             }
-            for text in service["spec"]["clusterIPs"].as_array().into_iter().flatten() {
-                let text = text.as_str().unwrap_or("");
-                if !self.check(registry, &service, text, now).await {
-                    again = SOON;
-                }
+            _ => self.look_at_all(registry, now).await,
+        }
+    }
+}
+
+impl Repair {
+    async fn look_at_all(&mut self, registry: &Registry, now: Timestamp) -> Duration {
+        let mut again = RESYNC;
+        for (position, service) in registry.all(SERVICES).into_iter().enumerate() {
+            own::pause(position).await;
+            again = again.min(self.check_service(registry, &service.value(), now).await);
+        }
+        for (position, object) in registry.all(ADDRESSES).into_iter().enumerate() {
+            own::pause(position).await;
+            again = again.min(free_leaked(registry, &object.value(), now).await);
+        }
+        again
+    }
+
+    /// Services that have changed, and those to which changed addresses belong.
+    async fn look_at(
+        &mut self,
+        registry: &Registry,
+        changes: &[(Kind, Arc<Event>)],
+        now: Timestamp,
+    ) -> Duration {
+        let mut again = RESYNC;
+        for (kind, event) in changes {
+            let object = event.object.value();
+            let is_service = *kind == SERVICES;
+            let (namespace, name) = if is_service {
+                (meta::text(&object, "namespace"), meta::text(&object, "name"))
+            } else {
+                owner_of(&object)
+            };
+            let service = registry.own(SERVICES, namespace, name).and_then(|own| own.get());
+            if let Some(service) = service {
+                again = again.min(self.check_service(registry, &service, now).await);
+            }
+            if !is_service && !event.deleted {
+                again = again.min(free_leaked(registry, &object, now).await);
             }
         }
-        for object in registry.all("networking.k8s.io", "ipaddresses") {
-            if !free_leaked(registry, &object, now).await {
+        again
+    }
+
+    /// All addresses of one Service.
+    async fn check_service(
+        &mut self,
+        registry: &Registry,
+        service: &Value,
+        now: Timestamp,
+    ) -> Duration {
+        if !service::needs_cluster_ip(service) || service::is_headless(service) {
+            return RESYNC;
+        }
+        let mut again = RESYNC;
+        for text in service["spec"]["clusterIPs"].as_array().into_iter().flatten() {
+            let text = text.as_str().unwrap_or("");
+            if !self.check(registry, service, text, now).await {
                 again = SOON;
             }
         }
         again
     }
-}
 
-impl Repair {
     /// One address of one Service. False when it has to be looked at again soon.
     async fn check(
         &mut self,
@@ -142,7 +191,7 @@ impl Repair {
 /// this version. When something has changed meanwhile, the next pass decides anew.
 async fn reserve(registry: &Registry, service: &Value, address: IpAddr, replace: Option<u64>) {
     let (namespace, name) = (meta::text(service, "namespace"), meta::text(service, "name"));
-    let Some(own) = registry.own(("", "services"), namespace, name) else { return };
+    let Some(own) = registry.own(SERVICES, namespace, name) else { return };
     let Ok(version) = meta::text(service, "resourceVersion").parse() else { return };
     let object = registry.allocator.address_object(address, namespace, name, &registry.resources);
     let key = registry.allocator.address_key(address);
@@ -157,17 +206,17 @@ async fn reserve(registry: &Registry, service: &Value, address: IpAddr, replace:
     }
 }
 
-/// Frees an address of the allocator that no Service uses. False when it has to be looked at
-/// again soon.
-async fn free_leaked(registry: &Registry, object: &Value, now: Timestamp) -> bool {
-    let Ok(address) = meta::text(object, "name").parse::<IpAddr>() else { return true };
+/// Frees an address of the allocator that no Service uses, and says when to look again.
+async fn free_leaked(registry: &Registry, object: &Value, now: Timestamp) -> Duration {
+    let Ok(address) = meta::text(object, "name").parse::<IpAddr>() else { return RESYNC };
     if !is_managed(object) || uses(registry, owner_of(object), address) {
-        return true;
+        return RESYNC;
     }
-    if seconds_since(object, "creationTimestamp", now) < LEAK_GRACE {
-        return false;
+    let age = seconds_since(object, "creationTimestamp", now);
+    if let Ok(wait @ 1..) = u64::try_from(LEAK_GRACE - age) {
+        return Duration::from_secs(wait);
     }
-    let Ok(version) = meta::text(object, "resourceVersion").parse() else { return true };
+    let Ok(version) = meta::text(object, "resourceVersion").parse() else { return RESYNC };
     let mut transaction = Transaction::default();
     transaction.delete(registry.allocator.address_key(address), version, None);
     if registry.store.commit(transaction).await.is_ok() {
@@ -176,12 +225,12 @@ async fn free_leaked(registry: &Registry, object: &Value, now: Timestamp) -> boo
             format!("IPAddress: {address} for Service is not allocated [{family}]; cleaning up");
         registry.tell(object, COMPONENT, "IPAddressNotAllocated", &message).await;
     }
-    true
+    RESYNC
 }
 
 /// Whether this Service exists and has this address.
 fn uses(registry: &Registry, (namespace, name): (&str, &str), address: IpAddr) -> bool {
-    let own = registry.own(("", "services"), namespace, name);
+    let own = registry.own(SERVICES, namespace, name);
     let service = own.filter(|own| !own.name.is_empty()).and_then(|own| own.get());
     service.is_some_and(|service| registry.allocator.addresses(&service).contains(&address))
 }

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::seconds_since;
 use crate::registry::Registry;
 use crate::registry::meta;
-use crate::registry::own::{Own, Pass};
+use crate::registry::own::{Kind, Look, Own, Pass};
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
-const CIDRS: (&str, &str) = ("networking.k8s.io", "servicecidrs");
+const CIDRS: Kind = ("networking.k8s.io", "servicecidrs");
+const ADDRESSES: Kind = ("networking.k8s.io", "ipaddresses");
 const RESYNC: Duration = Duration::from_secs(180);
 /// After a write of ours, and while a deletion waits.
 const SOON: Duration = Duration::from_secs(1);
@@ -31,12 +32,13 @@ const IN_USE: &str = "There are still IPAddresses referencing the ServiceCIDR, p
 pub(super) struct Lifecycle;
 
 impl Pass for Lifecycle {
-    const KINDS: &'static [(&'static str, &'static str)] =
-        &[CIDRS, ("networking.k8s.io", "ipaddresses")];
+    const KINDS: &'static [Kind] = &[CIDRS, ADDRESSES];
 
-    async fn run(&mut self, registry: &Registry) -> Duration {
+    /// There are few ranges: every look is at all of them.
+    async fn run(&mut self, registry: &Registry, _: Look) -> Duration {
         let now = Timestamp::now();
-        let cidrs = registry.all(CIDRS.0, CIDRS.1);
+        let cidrs: Vec<Value> =
+            registry.all(CIDRS).iter().map(|record| record.value()).collect();
         let mut again = RESYNC;
         for cidr in &cidrs {
             let name = meta::text(cidr, "name");
@@ -124,9 +126,9 @@ fn is_needed(registry: &Registry, cidr: &Value, all: &[Value]) -> bool {
     let contains =
         |ranges: &[IpNet], address: &IpAddr| ranges.iter().any(|range| range.contains(address));
     registry
-        .all("networking.k8s.io", "ipaddresses")
+        .all(ADDRESSES)
         .iter()
-        .filter_map(|object| meta::text(object, "name").parse().ok())
+        .filter_map(|object| meta::text(&object.value(), "name").parse().ok())
         .any(|address: IpAddr| contains(&own, &address) && !contains(&others, &address))
 }
 

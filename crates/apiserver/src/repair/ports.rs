@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::alloc::held_ports;
 use crate::registry::Registry;
 use crate::registry::meta;
-use crate::registry::own::Pass;
+use crate::registry::own::{self, Kind, Look, Pass};
 
+const SERVICES: Kind = ("", "services");
 const COMPONENT: &str = "portallocator-repair-controller";
 const INTERVAL: Duration = Duration::from_secs(180);
 /// A port that no Service has is freed after this many passes: a write may be under way.
@@ -21,14 +22,19 @@ pub(super) struct Repair {
 
 impl Pass for Repair {
     /// By the clock only: writes keep the pool right by themselves.
-    const KINDS: &'static [(&'static str, &'static str)] = &[("networking.k8s.io", "servicecidrs")];
+    const KINDS: &'static [Kind] = &[("networking.k8s.io", "servicecidrs")];
 
-    async fn run(&mut self, registry: &Registry) -> Duration {
+    async fn run(&mut self, registry: &Registry, look: Look) -> Duration {
+        if matches!(look, Look::Changed(_)) {
+            return INTERVAL;
+        }
         let taken = registry.allocator.taken_ports();
         let (first, last) = registry.config().env.node_ports;
         let mut used: BTreeSet<u16> = BTreeSet::new();
         let mut missing = Vec::new();
-        for service in registry.all("", "services") {
+        for (position, service) in registry.all(SERVICES).into_iter().enumerate() {
+            own::pause(position).await;
+            let service = service.value();
             for port in held_ports(&service) {
                 let (reason, message) = if !used.insert(port) {
                     let text = format!(
@@ -76,7 +82,7 @@ impl Repair {
 /// Whether the Service is still stored as it was read.
 fn is_current(registry: &Registry, service: &serde_json::Value) -> bool {
     let (namespace, name) = (meta::text(service, "namespace"), meta::text(service, "name"));
-    let own = registry.own(("", "services"), namespace, name);
+    let own = registry.own(SERVICES, namespace, name);
     own.and_then(|own| own.get()).is_some_and(|now| now == *service)
 }
 
