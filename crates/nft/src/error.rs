@@ -41,7 +41,7 @@ pub enum Error {
         /// What was wrong with it.
         reason: String,
     },
-    /// A fault that [`crate::Fake`] was told to make.
-    #[error("the fake kernel was told to refuse this transaction")]
-    Faked,
+    /// [`crate::Fake`] refused a transaction.
+    #[error("the fake kernel refused a transaction: {0}")]
+    Faked(String),
 }

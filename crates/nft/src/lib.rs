@@ -29,6 +29,7 @@ mod netlink;
 pub mod ruleset;
 mod socket;
 mod stale;
+mod trace;
 
 pub use dataplane::{Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;

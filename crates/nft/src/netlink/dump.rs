@@ -92,7 +92,7 @@ pub(crate) fn decode(message: Message<'_>) -> Option<Answer> {
         return attributes.number(NFTA_GEN_ID).map(Answer::Generation);
     }
     // The name of the table has the same number, 1, in all these messages.
-    if attributes.string(NFTA_TABLE_NAME) != Some(TABLE) {
+    if message.family().is_none() || attributes.string(NFTA_TABLE_NAME) != Some(TABLE) {
         return Some(Answer::NotOurs);
     }
     match kind {

@@ -105,8 +105,6 @@ pub(crate) struct Message<'a> {
     pub(crate) flags: u16,
     /// `nlmsg_seq`.
     pub(crate) sequence: u32,
-    /// `nlmsg_pid`: of the socket that caused it.
-    pub(crate) port: u32,
     /// What follows `struct nlmsghdr`.
     pub(crate) body: &'a [u8],
 }
@@ -122,7 +120,6 @@ impl<'a> Message<'a> {
                 kind: u16_at(whole, 4)?,
                 flags: u16_at(whole, 6)?,
                 sequence: u32_at(whole, 8)?,
-                port: u32_at(whole, 12)?,
                 body: &whole[NLMSG_HDRLEN..],
             })
         })
