@@ -126,7 +126,10 @@ impl RequestError {
 }
 
 impl Client {
-    /// From a kubeconfig file, with its current context.
+    /// From a kubeconfig file, with its current context. Does not connect yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or its credentials not be used.
     pub async fn from_kubeconfig(path: &Path) -> Result<Self, ConnectError> {
         let failed =
             |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
@@ -139,6 +142,9 @@ impl Client {
     }
 
     /// From the service account that Kubernetes mounts into pods.
+    ///
+    /// # Errors
+    /// Outside of a pod, or in one without a service account.
     pub fn in_cluster() -> Result<Self, ConnectError> {
         Self::new(
             kube::Config::incluster().map_err(|error| ConnectError::InCluster(Box::new(error)))?,
@@ -146,6 +152,9 @@ impl Client {
     }
 
     /// From `KUBECONFIG`, `~/.kube/config` or the pod's service account, whichever comes first.
+    ///
+    /// # Errors
+    /// When there is none of them.
     pub async fn infer() -> Result<Self, ConnectError> {
         Self::new(
             kube::Config::infer().await.map_err(|error| ConnectError::Infer(Box::new(error)))?,
@@ -153,7 +162,10 @@ impl Client {
     }
 
     /// Carries out a call that `wire` has put together. The answer is what the server sent: an
-    /// object, a list or a `Status`.
+    /// object, a list or a `Status`. Follows `if_missing` when the object does not exist.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
     pub async fn request(&self, call: Call) -> Result<Value, RequestError> {
         let mut call = call;
         loop {
@@ -168,11 +180,17 @@ impl Client {
     }
 
     /// GET of a path with its query, such as `/api/v1/nodes/a`.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
     pub async fn get(&self, path: &str) -> Result<Value, RequestError> {
         self.exchange(Method::GET, path, JSON, None).await
     }
 
     /// One request and its answer. `path` includes the query.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer within 30 s.
     pub async fn exchange(
         &self,
         method: Method,

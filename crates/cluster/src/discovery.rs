@@ -12,6 +12,9 @@ impl Client {
     ///
     /// A group whose discovery fails (an aggregated API that is down) is left out and logged: it
     /// must not stop the others.
+    ///
+    /// # Errors
+    /// When the server does not answer, or not for the core group.
     pub async fn resources(&self) -> Result<Vec<Resource>, RequestError> {
         let mut lists = vec![("".to_owned(), "v1".to_owned(), "/api/v1".to_owned())];
         let groups = self.get("/apis").await?;

@@ -25,6 +25,9 @@ impl Client {
     ///
     /// `duration` is how long the node counts as alive after this; kubelets use 40 s and renew
     /// every 10 s.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
     pub async fn renew_node_lease(
         &self,
         node: &NodeName,
@@ -190,6 +193,10 @@ impl Held {
     }
 
     /// Gives the seat up so that the next holder need not wait.
+    ///
+    /// # Errors
+    /// When the server does not answer, or the seat was lost meanwhile; then there is nothing to
+    /// give up.
     pub async fn release(mut self, client: &Client) -> Result<(), RequestError> {
         if let Some(spec) = self.lease["spec"].as_object_mut() {
             spec.remove("holderIdentity");

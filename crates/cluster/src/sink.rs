@@ -1,8 +1,8 @@
 //! Carrying out writes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use model::{Name, Uid, Write};
+use model::{Name, Timestamp, Uid, Write};
 use serde_json::Value;
 
 use crate::client::{Client, RequestError};
@@ -47,9 +47,13 @@ impl Sink {
         Self { client }
     }
 
-    /// Carries out one write. A write whose aim is reached already succeeds.
+    /// Carries out one write.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer; a stale precondition is a conflict.
     pub async fn write(&self, write: &Write) -> Result<Written, WriteError> {
-        let answer = self.client.request(wire::from_model::call(write)).await?;
+        let call = wire::from_model::call(write).at(now());
+        let answer = self.client.request(call).await?;
         Ok(written(&answer))
     }
 }
@@ -68,6 +72,12 @@ impl From<RequestError> for WriteError {
             source,
         }
     }
+}
+
+/// The wall clock, for the times of Events and conditions.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Reads the identity out of an object, or out of the `Status` that a deletion may answer with.

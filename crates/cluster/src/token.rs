@@ -32,6 +32,9 @@ pub struct Token {
 
 impl Client {
     /// Asks the API server for a service account token.
+    ///
+    /// # Errors
+    /// When the ServiceAccount does not exist, or the server does not answer.
     pub async fn request_token(&self, request: &TokenRequest) -> Result<Token, RequestError> {
         let path = format!(
             "/api/v1/namespaces/{}/serviceaccounts/{}/token",

@@ -42,8 +42,7 @@ impl Announce {
         std::future::pending().await
     }
 
-    /// Answers for the addresses that are this node's by plan. Call it after the kernel has been
-    /// told what to do with their traffic.
+    /// Answers for the addresses that are this node's by plan, and for no others.
     pub(crate) fn update(&mut self, cluster: &Cluster) {
         let Some((announcer, alive)) = &mut self.running else { return };
         announcer.set_expected(cluster.nodes.keys().cloned().collect());

@@ -38,6 +38,8 @@ pub(crate) struct Loop {
     announce: Announce,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    /// Whether the kernel has followed a plan of this process.
+    synced: bool,
     /// When to try again what the kernel refused.
     retry: Option<tokio::time::Instant>,
     delay: Duration,
@@ -72,6 +74,7 @@ impl Loop {
             announce: Announce::start(config.node.clone(), config.announce_interface.clone())?,
             health,
             metrics,
+            synced: false,
             retry: None,
             delay: FIRST_DELAY,
             addresses: has_networks(&config)
@@ -92,7 +95,7 @@ impl Loop {
                     }
                 }
                 Some(batch) = self.source.next() => self.take(batch),
-                () = self.announce.changed() => self.announce.update(self.node.cluster()),
+                () = self.announce.changed() => self.announce(),
                 () = sleep_until(self.retry) => self.sync(),
                 () = sleep_until(self.addresses) => self.read_addresses(),
             }
@@ -133,8 +136,9 @@ impl Loop {
                 self.measure(&planned, started);
                 self.metrics.did(synced, view.services.len());
                 tracing::debug!(?synced, full = planned.full, "synced");
+                self.synced = true;
                 let events = self.ports.update(view);
-                self.announce.update(self.node.cluster());
+                self.announce();
                 self.report(events);
             }
             Err(error) => {
@@ -143,6 +147,14 @@ impl Loop {
                 tracing::error!(error, retry_in = ?self.delay, "could not program the kernel");
                 self.try_again();
             }
+        }
+    }
+
+    /// Answers for the addresses that are this node's, once the kernel knows what to do with their
+    /// traffic.
+    fn announce(&mut self) {
+        if self.synced {
+            self.announce.update(self.node.cluster());
         }
     }
 

@@ -33,15 +33,17 @@ impl Worker {
                 continue;
             }
             let outcome = self.write(&work.key, &write).await;
-            if outcome.is_failed() {
-                failed.extend(target);
-            }
-            let stop = outcome.is_failed() && !work.key.is_collective();
-            if !matches!(write, Write::Event(_)) {
-                outcomes.push((write, outcome));
-            }
-            if stop {
-                break;
+            let Some(target) = target else {
+                // An Event that cannot be written is lost, nothing else.
+                continue;
+            };
+            let is_failed = outcome.is_failed();
+            outcomes.push((write, outcome));
+            if is_failed {
+                failed.insert(target);
+                if !work.key.is_collective() {
+                    break;
+                }
             }
         }
         (work.key, outcomes)

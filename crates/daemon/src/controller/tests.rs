@@ -1,17 +1,22 @@
 //! The controllers together, against a simulated API server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{
-    Cluster, ClusterIps, Deployment, DeploymentStatus, Family, FamilyPolicy, IntOrPercent, IpNet,
-    Kind, LabelSelector, Labels, LoadBalancer, Meta, Namespace, Object, PodTemplate, Port,
+    Change, Cluster, ClusterIps, Deployment, DeploymentStatus, Family, FamilyPolicy, IntOrPercent,
+    IpNet, Kind, LabelSelector, Labels, LoadBalancer, Meta, Namespace, Object, PodTemplate, Port,
     Protocol, RolloutStrategy, Service, ServiceName, ServicePort, ServiceType, TargetPort,
-    TrafficPolicy, Write,
+    Timestamp, TrafficPolicy, Write,
 };
 use plan::AddressPool;
 use proptest::prelude::*;
 
+use super::key::KINDS;
+use super::machine::Controller;
 use super::simulation::{Simulation, ready_node};
+use crate::clock::Now;
 
 fn pool() -> AddressPool {
     let network: IpNet = "172.30.0.192/30".parse().expect("is a network");
@@ -161,6 +166,28 @@ fn a_namespace_goes_with_everything_in_it() {
     assert!(cluster.pods.is_empty());
     assert!(cluster.services.is_empty());
     assert!(cluster.slices.is_empty());
+}
+
+#[test]
+fn a_node_that_stops_reporting_is_marked_when_its_time_is_over() {
+    let mut controller = Controller::new(pool());
+    for kind in KINDS {
+        controller.change(Change::Complete(kind, BTreeSet::new()));
+    }
+    controller.change(Change::Apply(ready_node("node1")));
+    let start = Now { wall: Timestamp(1_000_000_000_000), steady: Duration::ZERO };
+    controller.renewed("node1".into(), start);
+    assert_eq!(controller.next(start), None, "the Leases are not complete");
+    controller.leases(&BTreeSet::from(["node1".into()]));
+    assert_eq!(controller.next(start), None, "it has just reported");
+    let due = controller.next_due().expect("it is looked at again without any event");
+    let late = Now {
+        wall: Timestamp(start.wall.0 + i64::try_from(due.as_micros()).expect("is small")),
+        steady: due,
+    };
+    let work = controller.next(late).expect("its time is over");
+    let is_marked = work.writes.iter().any(|write| matches!(write, Write::NodeUnreachable(..)));
+    assert!(is_marked, "{:?}", work.writes);
 }
 
 proptest! {
