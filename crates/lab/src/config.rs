@@ -111,12 +111,12 @@ impl AddressPlan {
 
     /// The API server's side of the external network.
     pub fn fabric() -> [IpAddr; 2] {
-        external_host(1, 1)
+        external_host(1)
     }
 
     /// The client outside the cluster.
     pub fn client() -> [IpAddr; 2] {
-        external_host(250, 0x250)
+        external_host(250)
     }
 
     /// Name of a node; `index` counts from 0, names from 1.
@@ -126,8 +126,7 @@ impl AddressPlan {
 
     /// InternalIPs of a node.
     pub fn node(index: u16) -> [IpAddr; 2] {
-        let last = 11 + index;
-        external_host(last, last)
+        external_host(11 + index)
     }
 
     /// All pods' addresses.
@@ -174,10 +173,15 @@ pub fn default_state_dir() -> PathBuf {
         .join("portolan/default")
 }
 
-/// A host of the external network by the last part of its two addresses.
-fn external_host(v4: u16, v6: u16) -> [IpAddr; 2] {
-    let v4 = u8::try_from(v4).unwrap_or(u8::MAX);
-    [Ipv4Addr::new(172, 30, 0, v4).into(), Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, v6).into()]
+/// A host of the external network. Its IPv6 address ends in the same digits, so that both read
+/// alike: 172.30.0.11 and fd00:30::11.
+fn external_host(last: u16) -> [IpAddr; 2] {
+    let v4 = u8::try_from(last).unwrap_or(u8::MAX);
+    let digits = (last / 100) << 8 | (last / 10 % 10) << 4 | last % 10;
+    [
+        Ipv4Addr::new(172, 30, 0, v4).into(),
+        Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, digits).into(),
+    ]
 }
 
 fn v4_net(octets: [u8; 4], length: u8) -> IpNet {

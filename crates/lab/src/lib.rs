@@ -29,7 +29,9 @@ mod sandbox;
 mod state;
 mod supervisor;
 mod terminal;
+mod tty;
 mod up;
+mod web;
 
 pub mod client;
 
@@ -48,6 +50,9 @@ pub fn reexec(
     let mut arguments =
         arguments.into_iter().skip(1).filter_map(|argument| argument.into_string().ok());
     let name = arguments.next()?;
+    if name == web::NAME {
+        return Some(web::main(&arguments.collect::<Vec<_>>()));
+    }
     let argument = arguments.next().unwrap_or_default();
     match name.as_str() {
         up::SUPERVISOR => Some(up::supervisor_main(argument == "detach")),

@@ -88,6 +88,15 @@ impl Runner {
         });
     }
 
+    /// Why it waits, for messages.
+    pub(crate) fn waiting_reason(&self) -> &'static str {
+        match &self.status.borrow().state {
+            State::Waiting { reason, .. } => reason,
+            State::Running { .. } => "Running",
+            State::Terminated(ended) => ended.reason,
+        }
+    }
+
     /// Running from now on.
     pub(crate) fn running(&self, run: Run, id: String) {
         self.run.replace(Some(run));

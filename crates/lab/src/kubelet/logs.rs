@@ -111,6 +111,11 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// Whether more than the lines read so far is there already.
+    pub(crate) fn peek(&mut self) -> io::Result<bool> {
+        self.reader.fill_buf().map(|more| !more.is_empty())
+    }
+
     /// Waits for more lines. False when none will come.
     pub(crate) async fn wait(&mut self) -> bool {
         if self.grown.borrow_and_update().1 {

@@ -113,10 +113,11 @@ impl Kubelet {
 
     /// Kills every process of the node and stops working, without a word to the API.
     pub(crate) async fn kill(&self) {
-        for task in std::mem::take(&mut *self.tasks.borrow_mut()) {
+        let tasks = self.tasks.take();
+        for task in tasks {
             task.abort();
         }
-        let pods = std::mem::take(&mut *self.pods.borrow_mut());
+        let pods = self.pods.take();
         futures::future::join_all(pods.values().map(|pod| pod.kill())).await;
     }
 

@@ -65,13 +65,13 @@ async fn register(node: &Node) -> Result<String, RequestError> {
         Err(error) if error.is_conflict() => client.get(&path).await?,
         answer => answer?,
     };
-    // A node that comes back is wanted again: the taints of its absence are the controller's.
+    // Not a strategic patch: that merges addresses by their type and would keep one InternalIP.
     let patch = json!({"status": status(node)});
     client
         .exchange(
             Method::PATCH,
             &format!("{path}/status"),
-            "application/strategic-merge-patch+json",
+            "application/merge-patch+json",
             Some(&patch),
         )
         .await?;

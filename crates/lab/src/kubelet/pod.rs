@@ -128,7 +128,8 @@ impl Pod {
 
     /// Kills everything at once, and tells nobody.
     pub(super) async fn kill(&self) {
-        for task in std::mem::take(&mut *self.tasks.borrow_mut()) {
+        let tasks = self.tasks.take();
+        for task in tasks {
             task.abort();
         }
         for runner in self.init.iter().chain(&self.containers) {
@@ -140,7 +141,8 @@ impl Pod {
     /// The whole life of the pod, up to its removal from the API.
     pub(super) async fn run(self: Rc<Self>) {
         // A pod may be seen for the first time when its deletion has begun.
-        self.changed(self.object.borrow().clone());
+        let object = self.object.borrow().clone();
+        self.changed(object);
         let writer = tokio::task::spawn_local(self.clone().write_status());
         self.tasks.borrow_mut().push(writer);
         let mut stop = self.stop.subscribe();
@@ -156,7 +158,8 @@ impl Pod {
             let _ = stop.wait_for(Option::is_some).await;
         }
         self.remove().await;
-        for task in std::mem::take(&mut *self.tasks.borrow_mut()) {
+        let tasks = self.tasks.take();
+        for task in tasks {
             task.abort();
         }
         // Below run/, in memory: nothing is lost if it stays.

@@ -118,8 +118,10 @@ impl Making<'_> {
         Ok(root)
     }
 
+    /// A pod that the API server has given no ServiceAccount is nobody, and gets no token.
     fn mounts_credentials(&self) -> bool {
-        self.spec.automount_service_account_token != Some(false)
+        self.spec.service_account_name.is_some()
+            && self.spec.automount_service_account_token != Some(false)
     }
 
     fn path_of(&self, volume: &Volume) -> PathBuf {
@@ -232,7 +234,7 @@ impl Making<'_> {
         let text = |value: &Value| model::Name::new(value.as_str().unwrap_or_default());
         let request = TokenRequest {
             namespace: text(&metadata["namespace"]),
-            service_account: self.spec.service_account_name.as_deref().unwrap_or("default").into(),
+            service_account: self.spec.service_account_name.as_deref().unwrap_or_default().into(),
             audiences: Some(source.audience.clone())
                 .filter(|audience| !audience.is_empty())
                 .into_iter()

@@ -140,6 +140,7 @@ fn apiserver(topology: &Topology, state: &StateDir) -> Component {
         arguments: vec![
             "apiserver".to_owned(),
             format!("--state={}", state.apiserver().display()),
+            "--bind-address=none".to_owned(),
             format!("--advertise-address={}", AddressPlan::fabric()[0]),
             format!("--service-cluster-ip-range={}", list(&AddressPlan::services())),
             format!("--service-node-port-range={}", AddressPlan::NODE_PORTS),
@@ -158,7 +159,6 @@ fn controller(config: &LabConfig, topology: &Topology, state: &StateDir) -> Comp
             "controller".to_owned(),
             format!("--kubeconfig={}", kubeconfig_of(state, "controller").display()),
             format!("--pool={}", list(&config.pool)),
-            format!("--cluster-cidr={}", list(&AddressPlan::pods())),
         ],
         namespace: topology.fabric.clone(),
         root: None,

@@ -104,7 +104,7 @@ impl Component {
         program.extend(self.arguments.iter().cloned());
         let mut env = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned())];
         env.extend(
-            ["RUST_LOG", "RUST_BACKTRACE"]
+            ["PORTOLAN_LOG", "RUST_BACKTRACE"]
                 .into_iter()
                 .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))),
         );

@@ -63,6 +63,7 @@ pub(crate) struct Lab {
 /// the wish to end.
 pub(crate) fn main() -> ExitCode {
     let began = Instant::now();
+    start_log();
     let result = settle_and_read().and_then(|config| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -79,6 +80,17 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The supervisor's log is its stderr, a file; PORTOLAN_LOG chooses what is in it.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PORTOLAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 fn settle_and_read() -> Result<LabConfig, LabError> {
@@ -158,10 +170,11 @@ impl Lab {
 
     /// Ends the store in order; pods and agents have nothing to lose and go with the namespaces.
     async fn stop(&self) {
-        for (_, node) in std::mem::take(&mut *self.nodes.borrow_mut()) {
+        let nodes = self.nodes.take();
+        for (_, node) in nodes {
             node.stop().await;
         }
-        let components = std::mem::take(&mut *self.components.borrow_mut());
+        let components = self.components.take();
         futures::future::join_all(
             components.into_iter().map(|component| component.stop(Signal::SIGTERM)),
         )
