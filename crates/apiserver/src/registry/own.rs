@@ -241,7 +241,8 @@ impl Changes {
 
     /// Waits for a change or this time. False when the registry is closed.
     async fn wait(&mut self, until: Instant) -> bool {
-        let changed = select_all(self.feeds.iter_mut().map(|feed| Box::pin(feed.changed.changed())));
+        let changed =
+            select_all(self.feeds.iter_mut().map(|feed| Box::pin(feed.changed.changed())));
         match tokio::time::timeout_at(until, changed).await {
             Ok((changed, _, _)) => changed.is_ok(),
             Err(_elapsed) => true,

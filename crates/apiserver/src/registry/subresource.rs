@@ -10,7 +10,7 @@ use wire::status::{self, CauseReason, FieldError};
 use super::Registry;
 use super::meta;
 use super::refusal::{Outcome, Refusal, modified, not_found, storage};
-use super::resources::{gvk, show};
+use super::resources::{gvk, show, show_value};
 use super::update::{Change, Written, shown};
 use crate::api::{Answer, PatchType, Request, Stored, Verb};
 use crate::store::{CommitError, Transaction};
@@ -113,6 +113,10 @@ impl Registry {
             }
             let mut new = old.clone();
             set_spec_finalizers(&mut new, &body["spec"]["finalizers"]);
+            if request.options.dry_run {
+                let object = show_value(row, new);
+                return Ok(Answer::Object { code: 200, object, warnings: Vec::new() });
+            }
             let mut transaction = Transaction::default();
             let is_finished = super::update::is_finished(&new);
             if is_finished {

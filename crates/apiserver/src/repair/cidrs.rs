@@ -37,8 +37,7 @@ impl Pass for Lifecycle {
     /// There are few ranges: every look is at all of them.
     async fn run(&mut self, registry: &Registry, _: Look) -> Duration {
         let now = Timestamp::now();
-        let cidrs: Vec<Value> =
-            registry.all(CIDRS).iter().map(|record| record.value()).collect();
+        let cidrs: Vec<Value> = registry.all(CIDRS).iter().map(|record| record.value()).collect();
         let mut again = RESYNC;
         for cidr in &cidrs {
             let name = meta::text(cidr, "name");

@@ -1,12 +1,14 @@
 //! Repair of what allocation has written (semantics 2.4, 2.5).
 //!
-//! What it is: three loops. One makes IPAddress objects agree with Services, one makes the pool
-//! of node ports agree with them, one gives ServiceCIDRs their finalizer and condition.
+//! What it is: loops. One makes IPAddress objects agree with Services, one makes the pool of node
+//! ports agree with them, one gives ServiceCIDRs their finalizer and condition, one lets Events
+//! expire.
 //!
 //! What it is not: it never changes a Service. What only people can decide becomes an event.
 
 mod addresses;
 mod cidrs;
+mod events;
 mod ports;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub(crate) fn spawn(registry: &Arc<Registry>) {
     own::spawn(registry, addresses::Repair::default());
     own::spawn(registry, ports::Repair::default());
     own::spawn(registry, cidrs::Lifecycle);
+    own::spawn(registry, events::Expiry);
 }
 
 /// Whole seconds since a time in `metadata`; 0 when it cannot be read.

@@ -245,3 +245,57 @@ async fn child_on_a_full_disk() {
     setrlimit(Resource::RLIMIT_FSIZE, hard, hard).unwrap();
     assert!(create(&store, "after").await.unwrap() > last);
 }
+
+/// One random write: which object, and whether it is deleted if it exists.
+type RandomWrite = (usize, bool);
+
+async fn write_randomly(store: &Store, (object, delete): RandomWrite) {
+    let name = format!("o{object}");
+    let mut transaction = Transaction::default();
+    match store.get(&key(&name)) {
+        Some(record) if delete => transaction.delete(key(&name), record.version, None),
+        Some(record) => transaction.replace(key(&name), record.version, thing(&name, 2)),
+        None => transaction.create(key(&name), thing(&name, 1)),
+    }
+    store.commit(transaction).await.unwrap();
+}
+
+fn versions(listing: &Listing) -> Vec<(String, u64)> {
+    listing.objects.iter().map(|(path, record)| (path.to_string(), record.version)).collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_past_state_can_be_listed_and_replayed(
+        writes in proptest::collection::vec((0..5usize, proptest::bool::ANY), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let store = open(directory.path());
+            let mut past = Vec::new();
+            for write in writes {
+                write_randomly(&store, write).await;
+                past.push((store.version(), versions(&store.list(THINGS, ""))));
+            }
+            let mut replayed = std::collections::BTreeMap::new();
+            let mut position = 0;
+            for (version, state) in past {
+                let page = Page { prefix: "", after: "", version };
+                assert_eq!(versions(&store.page(THINGS, &page).unwrap()), state);
+                let (events, _) = store.events_after(THINGS, position, 1).unwrap();
+                for event in events {
+                    position = event.object.version;
+                    if event.deleted {
+                        replayed.remove(&*event.path);
+                    } else {
+                        replayed.insert(event.path.to_string(), position);
+                    }
+                }
+                assert_eq!(replayed.clone().into_iter().collect::<Vec<_>>(), state);
+            }
+        });
+    }
+}

@@ -193,3 +193,29 @@ async fn a_missing_ip_address_is_repaired() {
     world.delete(&path, Value::Null).await.unwrap();
     world.until(&path, |object| object["metadata"]["uid"] != uid).await;
 }
+
+#[tokio::test]
+async fn many_at_once_never_share() {
+    let world = World::with(env(&["10.96.0.0/24"], (30000, 30099))).await;
+    let spec = json!({ "type": "NodePort" });
+    let names: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
+    let creates = names.iter().map(|name| world.create(SERVICES, service(name, spec.clone())));
+    let mut addresses = std::collections::BTreeSet::new();
+    let mut taken = std::collections::BTreeSet::new();
+    for created in futures::future::join_all(creates).await {
+        let created = created.unwrap();
+        assert!(addresses.insert(created["spec"]["clusterIP"].as_str().unwrap().to_owned()));
+        assert!(taken.insert(ports(&created)[0]));
+    }
+    assert_eq!(taken.len(), 100, "the pool is used up to the last port");
+}
+
+#[tokio::test]
+async fn of_many_that_want_one_address_one_gets_it() {
+    let world = World::new().await;
+    let spec = json!({ "clusterIP": "10.96.0.50" });
+    let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    let creates = names.iter().map(|name| world.create(SERVICES, service(name, spec.clone())));
+    let results = futures::future::join_all(creates).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+}
