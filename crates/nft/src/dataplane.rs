@@ -6,10 +6,11 @@ use model::NodeView;
 
 use crate::diff::diff;
 use crate::error::Error;
-use crate::kernel::{Kernel, Watch};
+use crate::kernel::Kernel;
 use crate::layout::{Layout, Spot, udp_spots};
 use crate::ruleset::{Op, Ruleset};
 use crate::stale::Stale;
+use crate::watch::Watch;
 
 /// Settings that do not come from the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,6 +50,8 @@ pub struct Sent {
     pub messages: usize,
     /// Bytes of them.
     pub bytes: usize,
+    /// Somebody else may have changed the tables at the same time, unnoticed by [`Watch`].
+    pub disturbed: bool,
 }
 
 /// The few narrow calls behind which a kernel sits: the real one or [`crate::Fake`].
@@ -82,6 +85,8 @@ pub struct Dataplane<N = Kernel> {
     layout: Option<Layout>,
     /// UDP frontends whose connections have not been checked since they changed.
     unchecked: BTreeSet<Spot>,
+    /// The tables have to be read back because a change may have gone unnoticed.
+    disturbed: bool,
 }
 
 impl Dataplane<Kernel> {
@@ -106,7 +111,7 @@ impl Dataplane<Kernel> {
 impl<N: Netfilter> Dataplane<N> {
     /// Over any kernel.
     pub fn new(netfilter: N, settings: Settings) -> Self {
-        Self { netfilter, settings, layout: None, unchecked: BTreeSet::new() }
+        Self { netfilter, settings, layout: None, unchecked: BTreeSet::new(), disturbed: false }
     }
 
     /// Makes the kernel do what the view says, in one transaction.
@@ -140,6 +145,14 @@ impl<N: Netfilter> Dataplane<N> {
                 }
             }
         };
+        if std::mem::take(&mut self.disturbed) {
+            let Synced { messages, bytes, added, removed, repaired, .. } = self.repair()?;
+            synced.messages += messages;
+            synced.bytes += bytes;
+            synced.added += added;
+            synced.removed += removed;
+            synced.repaired |= repaired;
+        }
         synced.forgotten = self.forget()?;
         Ok(synced)
     }
@@ -150,16 +163,8 @@ impl<N: Netfilter> Dataplane<N> {
     /// # Errors
     /// As [`Self::sync`].
     pub fn verify(&mut self) -> Result<Synced, Error> {
-        let Some(layout) = &self.layout else { return Ok(Synced::default()) };
-        let want = layout.ruleset();
-        let everything = layout.udp_spots();
-        let operations = diff(&self.netfilter.read()?, &want);
-        if operations.is_empty() {
-            return Ok(Synced::default());
-        }
-        let mut synced = self.commit(&operations, true)?;
-        // While our rules were missing, clients may have opened connections that bypass them.
-        self.unchecked.extend(everything);
+        self.disturbed = false;
+        let mut synced = self.repair()?;
         synced.forgotten = self.forget()?;
         Ok(synced)
     }
@@ -182,6 +187,17 @@ impl<N: Netfilter> Dataplane<N> {
     /// The kernel behind it, for tests that make it fail.
     pub fn netfilter_mut(&mut self) -> &mut N {
         &mut self.netfilter
+    }
+
+    fn repair(&mut self) -> Result<Synced, Error> {
+        let Some(layout) = &self.layout else { return Ok(Synced::default()) };
+        let operations = diff(&self.netfilter.read()?, &layout.ruleset());
+        if operations.is_empty() {
+            return Ok(Synced::default());
+        }
+        // While our rules were missing, clients may have opened connections that bypass them.
+        self.unchecked.extend(layout.udp_spots());
+        self.commit(&operations, true)
     }
 
     fn adopt(&mut self, view: &NodeView) -> Result<Synced, Error> {
@@ -208,7 +224,8 @@ impl<N: Netfilter> Dataplane<N> {
                 _ => {}
             }
         }
-        let Sent { messages, bytes } = sent;
+        let Sent { messages, bytes, disturbed } = sent;
+        self.disturbed |= disturbed;
         Ok(Synced { messages, bytes, added, removed, repaired: found, forgotten: 0 })
     }
 

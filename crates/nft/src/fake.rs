@@ -108,7 +108,7 @@ impl Netfilter for Fake {
         }
         check(&tables).map_err(Error::Faked)?;
         self.tables = tables;
-        Ok(Sent { messages: operations.len(), bytes: 0 })
+        Ok(Sent { messages: operations.len(), ..Sent::default() })
     }
 
     fn read(&mut self) -> Result<Ruleset, Error> {

@@ -1,7 +1,6 @@
 //! The real kernel: the only file that changes tables.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use model::Family;
 
@@ -9,18 +8,19 @@ use crate::conntrack::Conntrack;
 use crate::dataplane::{Netfilter, Sent};
 use crate::error::Error;
 use crate::layout::is_entry;
-use crate::netlink::abi::NFNLGRP_NFTABLES;
 use crate::netlink::batch::DUMP_INTERRUPTED;
 use crate::netlink::{self, Answer, Batch, Described, Message, Request};
 use crate::ruleset::{Op, Ruleset, Set, Table};
 use crate::socket::Socket;
 use crate::stale::Stale;
+use crate::watch::{Watch, Watches};
 
 /// nf_tables and conntrack of one network namespace.
 #[derive(Debug)]
 pub struct Kernel {
     socket: Socket,
     conntrack: Conntrack,
+    watches: Watches,
 }
 
 impl Kernel {
@@ -30,13 +30,12 @@ impl Kernel {
     /// # Errors
     /// When netlink sockets cannot be opened.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(0)?, conntrack: Conntrack::open()? })
+        let socket = Socket::open(0)?;
+        Ok(Self { socket, conntrack: Conntrack::open()?, watches: Watches::default() })
     }
 
     pub(crate) fn watch(&self) -> Result<Watch, Error> {
-        let socket = Socket::open(1 << (NFNLGRP_NFTABLES - 1))?;
-        ignore_events_of(&socket, self.socket.port())?;
-        Ok(Watch { socket })
+        self.watches.open(self.socket.port())
     }
 
     fn send(&mut self, batch: &Batch, operations: &[Op]) -> Result<(), Error> {
@@ -171,11 +170,20 @@ impl Netfilter for Kernel {
         let first = self.socket.sequence(0);
         let batches = Batch::encode(&ordered, first, limit);
         let mut sent = Sent::default();
+        let large = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>() > LARGE_BYTES;
+        let muted = if large { self.watches.mute() } else { None };
+        let before = if muted.is_some() { self.generation()? } else { None };
         for batch in &batches {
             self.socket.sequence(batch.next_sequence().wrapping_sub(batch.first));
             self.send(batch, &ordered)?;
             sent.messages += batch.operations.len();
             sent.bytes += batch.bytes.len();
+        }
+        if muted.is_some() {
+            drop(muted);
+            let own = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+            let expected = before.map(|generation| generation.wrapping_add(own));
+            sent.disturbed = expected != self.generation()?;
         }
         Ok(sent)
     }
@@ -192,53 +200,6 @@ impl Netfilter for Kernel {
 
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
         self.conntrack.forget(stale)
-    }
-}
-
-/// Tells when somebody else changed our tables.
-///
-/// Wait until its descriptor is readable (`tokio::io::unix::AsyncFd`), then call [`Self::drain`].
-/// Our own transactions wake nobody.
-#[derive(Debug)]
-pub struct Watch {
-    socket: Socket,
-}
-
-impl Watch {
-    /// Reads all events that wait, without blocking; true when our tables may have been changed by
-    /// somebody else.
-    ///
-    /// # Errors
-    /// When the socket cannot be read.
-    pub fn drain(&mut self) -> Result<bool, Error> {
-        let mut ours = false;
-        loop {
-            match self.socket.receive(false) {
-                Ok(None) => return Ok(ours),
-                Ok(Some(bytes)) => {
-                    ours |= Message::split(bytes).any(|message| {
-                        netlink::decode(message).is_none_or(|answer| answer.is_ours())
-                    });
-                }
-                // More events than the buffer holds: some may have been about us.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => ours = true,
-                Err(source) => {
-                    return Err(Error::Io { doing: "read events of nf_tables", source });
-                }
-            }
-        }
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.socket.as_fd().as_raw_fd()
     }
 }
 
@@ -277,47 +238,7 @@ fn order(operations: &[Op]) -> Vec<Op> {
     ordered
 }
 
-/// A filter in the kernel that drops events caused by our own socket, so that loading many
-/// elements does not overflow the event socket.
-fn ignore_events_of(watch: &Socket, port: u32) -> Result<(), Error> {
-    // Classic BPF loads words in network order; `nlmsg_pid` lies in host order at byte 12.
-    let port = u32::from_be_bytes(port.to_ne_bytes());
-    let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
-        code: u16::try_from(code).unwrap_or_default(),
-        jt,
-        jf,
-        k,
-    };
-    let mut program = [
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 12),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
-    ];
-    attach(watch, &mut program)
-        .map_err(|source| Error::Io { doing: "filter events of nf_tables", source })
-}
-
-#[expect(unsafe_code, reason = "nix has no SO_ATTACH_FILTER")]
-fn attach(watch: &Socket, program: &mut [libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: u16::try_from(program.len()).unwrap_or_default(),
-        filter: program.as_mut_ptr(),
-    };
-    let len = libc::socklen_t::try_from(size_of_val(&program)).unwrap_or_default();
-    // SAFETY: the descriptor is open; `program` is a sock_fprog of the length given and points to
-    // as many instructions as it says, alive until the call returns. The kernel copies them.
-    let result = unsafe {
-        libc::setsockopt(
-            watch.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            len,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
+/// From here on a transaction is better sent unheard.
+const LARGE_BYTES: usize = 64 << 10;
 /// Reading takes milliseconds; so many changes in a row are not honest ones.
 const READ_TRIES: usize = 20;

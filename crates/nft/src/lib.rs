@@ -30,12 +30,14 @@ pub mod ruleset;
 mod socket;
 mod stale;
 mod trace;
+mod watch;
 
 pub use dataplane::{Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;
 pub use error::Error;
 pub use fake::Fake;
-pub use kernel::{Kernel, Watch};
+pub use kernel::Kernel;
 pub use layout::{Layout, Update};
 pub use ruleset::{Op, Ruleset};
 pub use stale::{Stale, Target};
+pub use watch::Watch;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout, SndBuf, SndBufForce};
@@ -16,7 +17,7 @@ use crate::error::Error;
 /// A bound socket and the buffer that it receives into.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     port: u32,
     buffer: Vec<u8>,
     sequence: u32,
@@ -46,12 +47,17 @@ impl Socket {
         setsockopt(&fd, ReceiveTimeout, &TimeVal::seconds(ANSWER_SECONDS))?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         let port = getsockname::<NetlinkAddr>(fd.as_raw_fd())?.pid();
-        Ok(Self { fd, port, buffer: vec![0; DATAGRAM_BYTES], sequence: 1 })
+        Ok(Self { fd: Arc::new(fd), port, buffer: vec![0; DATAGRAM_BYTES], sequence: 1 })
     }
 
     /// Identifies it in messages that it causes.
     pub(crate) fn port(&self) -> u32 {
         self.port
+    }
+
+    /// Its descriptor, shared.
+    pub(crate) fn handle(&self) -> &Arc<OwnedFd> {
+        &self.fd
     }
 
     /// Bytes that one datagram may have.

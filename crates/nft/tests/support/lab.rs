@@ -120,9 +120,19 @@ pub enum Tried {
     TimedOut,
 }
 
-/// Connects and reads the greeting.
+/// Connects and reads the greeting. One lost packet does not make it time out: the client repeats
+/// itself after a second.
 pub fn tcp(address: &str) -> Tried {
-    match TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE) {
+    try_tcp(address, ANSWER)
+}
+
+/// Whether a connection stays unanswered.
+pub fn silent(address: &str) -> bool {
+    try_tcp(address, PATIENCE) == Tried::TimedOut
+}
+
+fn try_tcp(address: &str, patience: Duration) -> Tried {
+    match TcpStream::connect_timeout(&address.parse().unwrap(), patience) {
         Ok(mut stream) => greeting(&mut stream),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Tried::Refused,
         Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Tried::TimedOut,
