@@ -12,54 +12,63 @@ use wire::status::{self, Failure};
 
 use crate::http::Server;
 use crate::http::negotiate::{Discovery, Format, negotiate, negotiate_discovery};
+use crate::http::query::Query;
 use crate::http::reply::{self, Body};
 use crate::http::serve::Call;
 
 /// Answers a discovery path; `None` when it is none.
 pub(crate) fn respond(server: &Server, call: &Call) -> Option<Response<Body>> {
     let path: Vec<&str> = call.path.split('/').filter(|part| !part.is_empty()).collect();
-    let page = page(server, call.request.headers(), &path)?;
+    let asked = Asked { headers: call.request.headers(), query: &call.query };
+    let page = page(server, &asked, &path)?;
+    let plain = Format::json_for(asked.headers, asked.query);
     if call.request.method() != Method::GET {
-        return Some(reply::failure(&status::method_not_allowed(), Format::Json));
+        return Some(reply::failure(&status::method_not_allowed(), plain));
     }
-    Some(page.unwrap_or_else(|failure| reply::failure(&failure, Format::Json)))
+    Some(page.unwrap_or_else(|failure| reply::failure(&failure, plain)))
+}
+
+/// What a client wants to see.
+struct Asked<'a> {
+    headers: &'a HeaderMap,
+    query: &'a Query,
 }
 
 type Page = Result<Response<Body>, Failure>;
 
-fn page(server: &Server, headers: &HeaderMap, path: &[&str]) -> Option<Page> {
+fn page(server: &Server, asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
     match path {
-        [] => Some(Ok(json_page(headers, &root()))),
-        ["version"] => Some(Ok(json_page(headers, &version()))),
-        ["api"] => Some(groups(headers, |group| group.is_empty(), || api_versions(server))),
-        ["apis"] => Some(groups(headers, |group| !group.is_empty(), group_list)),
-        ["api", version] => resources("", version).map(|list| Ok(json_page(headers, &list))),
-        ["apis", group] => api_group(group).map(|group| Ok(json_page(headers, &group))),
+        [] => Some(Ok(json_page(asked, &root()))),
+        ["version"] => Some(Ok(json_page(asked, &version()))),
+        ["api"] => Some(groups(asked, |group| group.is_empty(), || api_versions(server))),
+        ["apis"] => Some(groups(asked, |group| !group.is_empty(), group_list)),
+        ["api", version] => resources("", version).map(|list| Ok(json_page(asked, &list))),
+        ["apis", group] => api_group(group).map(|group| Ok(json_page(asked, &group))),
         ["apis", group, version] if !group.is_empty() => {
-            resources(group, version).map(|list| Ok(json_page(headers, &list)))
+            resources(group, version).map(|list| Ok(json_page(asked, &list)))
         }
-        ["openapi", rest @ ..] => openapi(headers, rest),
+        ["openapi", rest @ ..] => openapi(asked, rest),
         _ => None,
     }
 }
 
 /// `/api` and `/apis`: one document of everything, or the older ones.
-fn groups(headers: &HeaderMap, wanted: fn(&str) -> bool, plain: impl Fn() -> Value) -> Page {
-    Ok(match negotiate_discovery(headers)? {
-        Discovery::Plain => json_page(headers, &plain()),
+fn groups(asked: &Asked<'_>, wanted: fn(&str) -> bool, plain: impl Fn() -> Value) -> Page {
+    Ok(match negotiate_discovery(asked.headers)? {
+        Discovery::Plain => json_page(asked, &plain()),
         Discovery::Aggregated => {
             let document = aggregated(wanted).to_string();
-            cached(headers, AGGREGATED_TYPE, Bytes::from(document))
+            cached(asked.headers, AGGREGATED_TYPE, Bytes::from(document))
         }
     })
 }
 
-fn openapi(headers: &HeaderMap, path: &[&str]) -> Option<Page> {
+fn openapi(asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
     match path {
-        ["v2"] => Some(openapi_v2(headers)),
-        ["v3"] => Some(Ok(json_page(headers, wire::openapi::index()))),
-        ["v3", "api", version] => document(headers, "", version),
-        ["v3", "apis", group, version] => document(headers, group, version),
+        ["v2"] => Some(openapi_v2(asked.headers)),
+        ["v3"] => Some(Ok(json_page(asked, wire::openapi::index()))),
+        ["v3", "api", version] => document(asked.headers, "", version),
+        ["v3", "apis", group, version] => document(asked.headers, group, version),
         _ => None,
     }
 }
@@ -120,12 +129,12 @@ fn cached(headers: &HeaderMap, content_type: &str, body: Bytes) -> Response<Body
     response
 }
 
-fn json_page(headers: &HeaderMap, value: &Value) -> Response<Body> {
-    let format = match negotiate(headers) {
+fn json_page(asked: &Asked<'_>, value: &Value) -> Response<Body> {
+    let format = match negotiate(asked.headers, asked.query) {
         Ok(negotiated) if negotiated.format == Format::Yaml => Format::Yaml,
-        _ => Format::Json,
+        _ => Format::json_for(asked.headers, asked.query),
     };
-    match crate::encode::render(format, false, value.to_string().into()) {
+    match crate::encode::render(format, value.to_string().into()) {
         Ok(body) => reply::bytes(200, format.content_type(), body),
         Err(failure) => reply::failure(&failure, Format::Json),
     }

@@ -28,7 +28,6 @@ pub(crate) struct Encoder {
     row: &'static KindRow,
     format: Format,
     shape: Shape,
-    pretty: bool,
     include: Include,
     /// Microseconds since the epoch, for ages in Tables.
     clock: fn() -> i64,
@@ -42,7 +41,6 @@ impl Encoder {
         row: &'static KindRow,
         negotiated: Negotiated,
         query: &Query,
-        pretty: bool,
     ) -> Result<Self, Failure> {
         let include = match negotiated.shape {
             Shape::Table(_) => Include::parse(query.get("includeObject").unwrap_or_default())?,
@@ -50,7 +48,7 @@ impl Encoder {
         };
         let clock = || jiff::Timestamp::now().as_microsecond();
         let Negotiated { format, shape } = negotiated;
-        Ok(Self { row, format, shape, pretty, include, clock, columns_sent: false })
+        Ok(Self { row, format, shape, include, clock, columns_sent: false })
     }
 
     /// The Content-Type of an answer that is no watch.
@@ -66,7 +64,7 @@ impl Encoder {
     /// One object. One of another kind (a `Status`, a `Scale`) has no other shape than its own.
     pub(crate) fn object(&self, object: &Stored) -> Result<Bytes, Failure> {
         if !self.is_own_kind(&object.json) {
-            return render(self.format, self.pretty, object.json.clone());
+            return render(self.format, object.json.clone());
         }
         match self.shape {
             Shape::PartialList(_) => Err(status::not_acceptable_because(format!(
@@ -74,7 +72,7 @@ impl Encoder {
                  ({})",
                 go_type(self.row.group, self.row.kind)
             ))),
-            _ => render(self.format, self.pretty, self.shaped(object, true)?),
+            _ => render(self.format, self.shaped(object, true)?),
         }
     }
 
@@ -91,17 +89,17 @@ impl Encoder {
                 go_type(self.row.group, &self.row.list_kind())
             )));
         }
-        let (format, pretty) = (self.format, self.pretty);
+        let format = self.format;
         let mut pieces =
             Pieces::of_list(self.list_head(resource_version, more), items.into_iter(), self);
-        if format == Format::Json && !pretty {
+        if format == Format::Json {
             return Ok(pieces);
         }
         let mut text = Vec::new();
         for piece in &mut pieces {
             text.extend_from_slice(&piece);
         }
-        render(format, pretty, text.into()).map(Pieces::of_one)
+        render(format, text.into()).map(Pieces::of_one)
     }
 
     /// One frame of a watch.
@@ -256,13 +254,13 @@ impl Iterator for Pieces {
 }
 
 /// JSON text in another encoding.
-pub(crate) fn render(format: Format, pretty: bool, text: Bytes) -> Result<Bytes, Failure> {
-    if format == Format::Json && !pretty {
+pub(crate) fn render(format: Format, text: Bytes) -> Result<Bytes, Failure> {
+    if format == Format::Json {
         return Ok(text);
     }
     let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(&error))?;
     match format {
-        Format::Json => {
+        Format::Json | Format::IndentedJson => {
             serde_json::to_vec_pretty(&value).map(Bytes::from).map_err(|error| unreadable(&error))
         }
         Format::Yaml => {
@@ -277,7 +275,7 @@ pub(crate) fn render(format: Format, pretty: bool, text: Bytes) -> Result<Bytes,
 fn frame(format: Format, kind: &str, object: &[u8]) -> Result<Bytes, Failure> {
     let parsed = || serde_json::from_slice::<Value>(object).map_err(|error| unreadable(&error));
     match format {
-        Format::Json => {
+        Format::Json | Format::IndentedJson => {
             let mut out = Vec::with_capacity(object.len() + 40);
             out.extend_from_slice(b"{\"type\":\"");
             out.extend_from_slice(kind.as_bytes());

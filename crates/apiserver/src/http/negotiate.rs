@@ -4,14 +4,18 @@
 //! wildcard but `*/*`; the second looks at the parameters, which ask for Tables and metadata.
 
 use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, USER_AGENT};
 use wire::status::{self, Failure};
+
+use super::query::Query;
 
 /// Encoding of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
     /// `application/json`.
     Json,
+    /// `application/json`, indented for people.
+    IndentedJson,
     /// `application/yaml`.
     Yaml,
     /// `application/vnd.kubernetes.protobuf`.
@@ -41,10 +45,25 @@ pub(crate) struct Negotiated {
 }
 
 impl Format {
+    /// JSON as the client likes it: people read it indented. They say so (`?pretty=1`), or use a
+    /// program that shows them what it gets.
+    pub(crate) fn json_for(headers: &HeaderMap, query: &Query) -> Self {
+        let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let shown = || {
+            let agent = agent.unwrap_or_default();
+            ["curl", "Wget", "Mozilla/5.0"].iter().any(|program| agent.starts_with(program))
+        };
+        let pretty = match query.get("pretty") {
+            Some(asked) => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+            None => shown(),
+        };
+        if pretty { Self::IndentedJson } else { Self::Json }
+    }
+
     /// The Content-Type of an answer.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Self::Json => "application/json",
+            Self::Json | Self::IndentedJson => "application/json",
             Self::Yaml => "application/yaml",
             Self::Protobuf => "application/vnd.kubernetes.protobuf",
         }
@@ -53,7 +72,7 @@ impl Format {
     /// The Content-Type of a watch stream.
     pub(crate) fn stream_type(self) -> &'static str {
         match self {
-            Self::Json => "application/json",
+            Self::Json | Self::IndentedJson => "application/json",
             Self::Yaml => "application/yaml;stream=watch",
             Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         }
@@ -61,7 +80,15 @@ impl Format {
 }
 
 /// Chooses for a resource.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Negotiated, Failure> {
+pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Negotiated, Failure> {
+    let mut negotiated = by_accept(headers)?;
+    if negotiated.format == Format::Json {
+        negotiated.format = Format::json_for(headers, query);
+    }
+    Ok(negotiated)
+}
+
+fn by_accept(headers: &HeaderMap) -> Result<Negotiated, Failure> {
     let clauses = clauses(headers);
     if clauses.is_empty() {
         return Ok(Negotiated { format: Format::Json, shape: Shape::Object });
@@ -221,7 +248,7 @@ mod tests {
     }
 
     fn chosen(text: &'static str) -> (Format, Shape) {
-        let chosen = negotiate(&accept(text)).unwrap();
+        let chosen = by_accept(&accept(text)).unwrap();
         (chosen.format, chosen.shape)
     }
 
@@ -249,16 +276,27 @@ mod tests {
     }
 
     #[test]
+    fn people_read_indented_json() {
+        let curl = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("curl/8"))]);
+        let other = HeaderMap::new();
+        let format = |headers, query| negotiate(headers, &Query::parse(query)).unwrap().format;
+        assert_eq!(format(&curl, ""), Format::IndentedJson);
+        assert_eq!(format(&curl, "pretty=0"), Format::Json);
+        assert_eq!(format(&other, "pretty=true"), Format::IndentedJson);
+        assert_eq!(format(&other, ""), Format::Json);
+    }
+
+    #[test]
     fn only_the_full_wildcard_is_known() {
         for text in ["application/*", "text/html", "image/png"] {
-            let failure = negotiate(&accept(text)).unwrap_err();
+            let failure = by_accept(&accept(text)).unwrap_err();
             assert!(failure.message.starts_with("406: Not Acceptable\n\nAvailable"), "{text}");
         }
     }
 
     #[test]
     fn a_shape_that_does_not_exist_is_not_acceptable() {
-        let failure = negotiate(&accept("application/json;as=Chart;v=v1;g=x")).unwrap_err();
+        let failure = by_accept(&accept("application/json;as=Chart;v=v1;g=x")).unwrap_err();
         assert_eq!((failure.code, failure.reason.as_str()), (406, "NotAcceptable"));
     }
 
@@ -275,7 +313,7 @@ mod tests {
         #[test]
         fn any_accept_header_is_answered(text in "[ -~]{0,60}") {
             let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(&text).unwrap())]);
-            let _ = (negotiate(&headers), negotiate_discovery(&headers));
+            let _ = (by_accept(&headers), negotiate_discovery(&headers));
         }
     }
 }

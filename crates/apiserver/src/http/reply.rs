@@ -39,7 +39,7 @@ pub(crate) fn not_found() -> Response<Body> {
 /// A `Status`, in the encoding that the client asked for.
 pub(crate) fn failure(failure: &Failure, format: Format) -> Response<Body> {
     let json = Bytes::from(failure.to_value().to_string());
-    let (format, body) = match encode::render(format, false, json.clone()) {
+    let (format, body) = match encode::render(format, json.clone()) {
         Ok(body) => (format, body),
         Err(_) => (Format::Json, json),
     };

@@ -39,17 +39,18 @@ pub(crate) async fn respond(
     path: ResourcePath,
 ) -> Response<Body> {
     let Some(served) = Served::find(&path) else { return reply::not_found() };
+    let plain = Format::json_for(call.request.headers(), &call.query);
     if !served.allows(call.request.method(), &path, &call.query) {
-        return reply::failure(&status::method_not_allowed(), Format::Json);
+        return reply::failure(&status::method_not_allowed(), plain);
     }
     if let Some(subresource) = path.subresource.as_deref()
         && proxy::SUBRESOURCES.contains(&subresource)
     {
         return proxy::respond(server, call, &path).await;
     }
-    let negotiated = match negotiate::negotiate(call.request.headers()) {
+    let negotiated = match negotiate::negotiate(call.request.headers(), &call.query) {
         Ok(negotiated) => negotiated,
-        Err(failure) => return reply::failure(&failure, Format::Json),
+        Err(failure) => return reply::failure(&failure, plain),
     };
     match answer(server, call, path, &served, negotiated).await {
         Ok(response) => response,
@@ -112,8 +113,7 @@ async fn answer(
     let Call { request, query, user, .. } = call;
     let _permit = server.inflight.acquire().await;
     let (head, body) = request.into_parts();
-    let pretty = wants_pretty(&head.headers, &query);
-    let encoder = Encoder::new(served.row, negotiated, &query, pretty)?;
+    let encoder = Encoder::new(served.row, negotiated, &query)?;
     let verb = verb(&head.method, &head.headers, &path, &query)?;
     let mut options = query.options()?;
     let validation = match verb {
@@ -212,15 +212,6 @@ fn token(server: &Server, path: &ResourcePath, body: Option<&serde_json::Value>)
         },
         Err(failure) => Answer::Failure(failure, Vec::new()),
     }
-}
-
-/// People read indented JSON: `?pretty=1`, or a program that people look through.
-fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
-    if let Some(asked) = query.get("pretty") {
-        return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
-    }
-    let agent = headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    agent.is_some_and(|agent| ["curl", "Wget", "Mozilla/5.0"].iter().any(|p| agent.starts_with(p)))
 }
 
 #[cfg(test)]

@@ -39,10 +39,14 @@ pub(crate) async fn serve(
     let audit_id = audit_id(&request);
     let _counted = server.metrics.count_request();
     let mut labels = RequestLabels { verb: "", resource: String::new(), code: 0 };
+    let plain = Format::json_for(
+        request.headers(),
+        &Query::parse(request.uri().query().unwrap_or_default()),
+    );
     let mut response = match understand(&server, &peer, request, &mut labels) {
         Ok((call, Target::Resource(path))) => resource::respond(&server, call, path).await,
         Ok((call, Target::Other)) => other(&server, &call).await,
-        Err(failure) => reply::failure(&failure, Format::Json),
+        Err(failure) => reply::failure(&failure, plain),
     };
     labels.code = response.status().as_u16();
     server.metrics.answered(&labels, start.elapsed());

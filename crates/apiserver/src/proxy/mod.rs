@@ -36,6 +36,7 @@ pub(crate) async fn respond(
     call: Call,
     path: &ResourcePath,
 ) -> Response<Body> {
+    let plain = Format::json_for(call.request.headers(), &call.query);
     let answer = match (path.resource.as_str(), path.subresource.as_deref()) {
         ("pods", Some("log")) => kubelet::log(server, call, path).await,
         ("pods", Some("exec" | "attach" | "portforward")) => {
@@ -44,7 +45,7 @@ pub(crate) async fn respond(
         (_, Some("proxy")) => location::proxy(server, call, path).await,
         _ => Err(status::method_not_allowed()),
     };
-    answer.unwrap_or_else(|failure| reply::failure(&failure, Format::Json))
+    answer.unwrap_or_else(|failure| reply::failure(&failure, plain))
 }
 
 /// An object that a path names.
