@@ -29,6 +29,7 @@ const MATRIX: &[(&str, &[&str])] = &[
             "nft",
             "announce",
             "dns",
+            "spdy",
             "cluster",
             "apiserver",
             "daemon",
