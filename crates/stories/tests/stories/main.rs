@@ -8,6 +8,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod in_fake;
 mod in_model;
 mod story;
 
@@ -30,4 +31,17 @@ fn every_story_holds_in_the_model() {
         failures.extend(in_model::run(&story));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+#[test]
+fn every_story_holds_in_the_tables() {
+    let mut failures = Vec::new();
+    let mut refused = 0;
+    for story in stories() {
+        for seed in 0..20 {
+            failures.extend(in_fake::run(&story, seed, &mut refused));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    assert!(refused > 20, "only {refused} transactions failed");
 }
