@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
+use hyper::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -27,6 +30,14 @@ pub(crate) struct Metrics {
     repairs: Counter,
     conntrack_deleted: Counter,
     services: Gauge,
+    healthz: Family<Code, Counter>,
+    livez: Family<Code, Counter>,
+}
+
+/// HTTP status of a probe's answer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Code {
+    code: u16,
 }
 
 /// Which sync is measured.
@@ -56,12 +67,15 @@ impl Metrics {
             repairs: Counter::default(),
             conntrack_deleted: Counter::default(),
             services: Gauge::default(),
+            healthz: Family::default(),
+            livez: Family::default(),
         };
-        metrics.register();
+        metrics.register_durations();
+        metrics.register_counts();
         metrics
     }
 
-    fn register(&mut self) {
+    fn register_durations(&mut self) {
         let registry = &mut self.registry;
         let mut histogram = |name: &str, help: &str, metric: &Histogram| {
             registry.register(name, help, metric.clone());
@@ -87,6 +101,10 @@ impl Metrics {
             "From the receipt of a watch event to rules in the kernel",
             &self.watch_to_kernel,
         );
+    }
+
+    fn register_counts(&mut self) {
+        let registry = &mut self.registry;
         let mut counter = |name: &str, help: &str, metric: &Counter| {
             registry.register(name, help, metric.clone());
         };
@@ -125,6 +143,11 @@ impl Metrics {
             &self.last_synced,
         );
         gauge("sync_proxy_rules_services", "Services in the kernel", &self.services);
+        let mut probes = |name: &str, help: &str, metric: &Family<Code, Counter>| {
+            registry.register(name, help, metric.clone());
+        };
+        probes("proxy_healthz", "Answers of /healthz", &self.healthz);
+        probes("proxy_livez", "Answers of /livez", &self.livez);
     }
 
     /// Changes have arrived: of Services and of EndpointSlices.
@@ -171,6 +194,16 @@ impl Metrics {
         self.network_programming.observe(after.as_secs_f64());
     }
 
+    /// `/healthz` has been answered.
+    pub(crate) fn healthz(&self, status: StatusCode) {
+        self.healthz.get_or_create(&Code { code: status.as_u16() }).inc();
+    }
+
+    /// `/livez` has been answered.
+    pub(crate) fn livez(&self, status: StatusCode) {
+        self.livez.get_or_create(&Code { code: status.as_u16() }).inc();
+    }
+
     /// Everything, as Prometheus reads it.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
@@ -198,12 +231,14 @@ mod tests {
         metrics.synced(Sync::Full, Duration::from_millis(3), 1);
         metrics.queued(1, 2, 1);
         metrics.programmed(Duration::from_millis(300));
+        metrics.healthz(StatusCode::OK);
         let text = metrics.encode();
         for name in [
             "kubeproxy_sync_proxy_rules_duration_seconds_bucket",
             "kubeproxy_network_programming_duration_seconds_count 1",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 2",
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1",
+            r#"kubeproxy_proxy_healthz_total{code="200"} 1"#,
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }

@@ -83,7 +83,8 @@ impl AgentConfig {
 pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let health = Arc::new(Health::new());
     let metrics = Arc::new(Metrics::new());
-    let _health_server = config.health_bind.map(|bind| serve_health(bind, &health)).transpose()?;
+    let _health_server =
+        config.health_bind.map(|bind| serve_health(bind, &health, &metrics)).transpose()?;
     let _metrics_server =
         config.metrics_bind.map(|bind| serve_metrics(bind, &health, &metrics)).transpose()?;
     let client = connect(config.kubeconfig.as_deref()).await?;
@@ -105,14 +106,30 @@ pub fn cleanup() -> anyhow::Result<()> {
     Ok(Dataplane::open(nft::Settings::default())?.cleanup()?)
 }
 
-fn serve_health(bind: SocketAddr, health: &Arc<Health>) -> anyhow::Result<Server> {
-    let health = Arc::clone(health);
-    Server::start(bind, move |path| match path {
-        "/healthz" => health.healthz(),
-        "/livez" => health.livez(),
+fn serve_health(
+    bind: SocketAddr,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Server> {
+    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
+    Server::start(bind, move |path| probe(path, &health, &metrics))
+        .with_context(|| format!("serve health on {bind}; choose another --healthz-bind-address"))
+}
+
+fn probe(path: &str, health: &Health, metrics: &Metrics) -> Answer {
+    match path {
+        "/healthz" => {
+            let answer = health.healthz();
+            metrics.healthz(answer.status);
+            answer
+        }
+        "/livez" => {
+            let answer = health.livez();
+            metrics.livez(answer.status);
+            answer
+        }
         _ => Answer::not_found(),
-    })
-    .with_context(|| format!("serve health on {bind}; choose another --healthz-bind-address"))
+    }
 }
 
 fn serve_metrics(
@@ -124,9 +141,7 @@ fn serve_metrics(
     Server::start(bind, move |path| match path {
         "/metrics" => Answer::text(StatusCode::OK, metrics.encode()),
         "/proxyMode" => Answer::text(StatusCode::OK, "nftables"),
-        "/healthz" => health.healthz(),
-        "/livez" => health.livez(),
-        _ => Answer::not_found(),
+        _ => probe(path, &health, &metrics),
     })
     .with_context(|| format!("serve metrics on {bind}; choose another --metrics-bind-address"))
 }

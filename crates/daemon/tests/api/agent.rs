@@ -17,7 +17,8 @@ const INSIDE: &str = "PORTOLAN_TEST_INSIDE";
 /// Runs a test of this file inside a network namespace. True in the process that is inside.
 fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        let ip = testkit::program("ip").expect("was found outside");
+        let up = Command::new(ip).args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "loopback comes up");
         return true;
     }
@@ -25,9 +26,11 @@ fn inside(test: &str) -> bool {
         testkit::skip(test, &reason);
         return false;
     }
-    if testkit::program("nft").is_none() {
-        testkit::skip(test, "the program nft is not here");
-        return false;
+    for program in ["nft", "ip"] {
+        if testkit::program(program).is_none() {
+            testkit::skip(test, &format!("the program {program} is not here"));
+            return false;
+        }
     }
     let unshare = testkit::program("unshare").expect("was found above");
     let status = Command::new(unshare)
