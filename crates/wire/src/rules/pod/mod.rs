@@ -162,7 +162,8 @@ const IMMUTABLE_SPEC: &str = "pod updates may not change fields other than \
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::tests::env;
+    use crate::rules::tests::{env, outcome};
+    use crate::status::CauseReason;
 
     fn pod() -> Value {
         let mut pod = json!({
@@ -182,6 +183,67 @@ mod tests {
         assert_eq!(validate_update(&new, &old, &env()), []);
         set(&mut new, "/spec/nodeName", "n1");
         assert_eq!(validate_update(&new, &old, &env())[0].field, "spec");
+    }
+
+    #[test]
+    fn bad_pods_are_refused_where_upstream_says() {
+        use CauseReason::{Duplicate, Invalid, NotFound, NotSupported, Required};
+        let rows = [
+            ("/containers", json!([]), "spec.containers", Required),
+            ("/restartPolicy", json!("Sometimes"), "spec.restartPolicy", NotSupported),
+            ("/nodeSelector", json!({ "a b": "c" }), "spec.nodeSelector", Invalid),
+            ("/containers/0/name", json!("C"), "spec.containers[0].name", Invalid),
+            ("/containers/0/image", json!(""), "spec.containers[0].image", Required),
+            ("/containers/0/image", json!(" a"), "spec.containers[0].image", Invalid),
+            (
+                "/containers/0/ports",
+                json!([{ "containerPort": 80, "name": "a" }, { "containerPort": 81, "name": "a" }]),
+                "spec.containers[0].ports[1].name",
+                Duplicate,
+            ),
+            (
+                "/containers/0/env",
+                json!([{ "value": "a" }]),
+                "spec.containers[0].env[0].name",
+                Required,
+            ),
+            (
+                "/containers/0/volumeMounts",
+                json!([{ "name": "v", "mountPath": "/v" }]),
+                "spec.containers[0].volumeMounts[0].name",
+                NotFound,
+            ),
+            (
+                "/containers/0/resources",
+                json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1" } }),
+                "spec.containers[0].resources.requests",
+                Invalid,
+            ),
+            (
+                "/containers/0/livenessProbe",
+                json!({}),
+                "spec.containers[0].livenessProbe",
+                Required,
+            ),
+        ];
+        for (pointer, value, field, reason) in rows {
+            let mut pod = pod();
+            let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
+            pod.pointer_mut(&format!("/spec{parent}")).expect("a parent")[name] = value;
+            default(&mut pod, &env());
+            assert_eq!(outcome(&validate_create(&pod, &env())), [(field, reason)], "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_new_pod_is_as_the_real_server_makes_it() {
+        let mut pod = pod();
+        prepare_create(&mut pod, &env());
+        let expected = json!({ "phase": "Pending", "qosClass": "BestEffort" });
+        assert_eq!(pod.at("/status"), &expected);
+        assert_eq!(pod.list("/spec/tolerations").len(), 2);
+        assert_eq!(pod.int("/metadata/generation"), 1);
+        assert_eq!(validate_create(&pod, &env()), []);
     }
 
     #[test]
