@@ -152,6 +152,46 @@ async fn every_answer_has_the_audit_id_that_was_sent() {
 }
 
 #[tokio::test]
+async fn listeners_of_the_parent_serve_alone_or_beside_the_own_one() {
+    let server = TestServer::start_with(|config| {
+        config.inherited = vec![std::net::TcpListener::bind("127.0.0.1:0").unwrap()];
+        config.bind_address = None;
+    })
+    .await;
+    assert_eq!(server.ask("GET", "/api", &[], "").await.0, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_requests_share_one_http2_connection() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let server = TestServer::start().await;
+    let mut config = portolan_apiserver::tls::client_config(server.pki.ca_pem(), None).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let stream = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
+        .connect(server.address.ip().into(), stream)
+        .await
+        .unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let answers = (0..100).map(|_| {
+        let request = http::Request::get(format!("{}/api/v1", server.url()))
+            .header("authorization", "Bearer T")
+            .body(http_body_util::Full::<bytes::Bytes>::default())
+            .unwrap();
+        sender.clone().send_request(request)
+    });
+    for answer in futures::future::join_all(answers).await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     let server = TestServer::start().await;
     let folder = tempfile::tempdir().unwrap();
