@@ -55,8 +55,8 @@ impl Kernel {
                 match message.error() {
                     Some(0) => acknowledged |= message.sequence == last,
                     Some(code) => {
-                        refusal
-                            .get_or_insert((message.sequence, io::Error::from_raw_os_error(-code)));
+                        let refused = || (message.sequence, io::Error::from_raw_os_error(-code));
+                        refusal.get_or_insert_with(refused);
                     }
                     None => {}
                 }

@@ -80,7 +80,7 @@ pub enum Field {
 
 impl Field {
     /// Bytes of the value.
-    pub fn len(self) -> u32 {
+    pub fn bytes(self) -> u32 {
         match self {
             Self::Ipv4 | Self::Number => 4,
             Self::Ipv6 => 16,
@@ -92,7 +92,7 @@ impl Field {
 
     /// Bytes in registers: the value, filled to 32 bits.
     pub fn padded(self) -> u32 {
-        self.len().next_multiple_of(4)
+        self.bytes().next_multiple_of(4)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Real packets through a real kernel, without being root: everything happens in a user
 //! namespace and network namespaces of its own.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test without libtest")]
+
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/namespace.rs"]

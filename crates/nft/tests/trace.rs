@@ -1,5 +1,7 @@
 //! Packets traced through the rules that views compile to, in the fake kernel.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "support/view.rs"]
 mod view;
 
@@ -262,7 +264,7 @@ fn affinity_is_shared_by_all_addresses_of_a_service_port() {
         )])
     };
     let mut dataplane = loaded(&with_endpoints(&ENDPOINTS));
-    let mut chosen = |dataplane: &mut Dataplane<Fake>, destination: &str, draw| {
+    let chosen = |dataplane: &mut Dataplane<Fake>, destination: &str, draw| {
         let packet = packet(Protocol::Tcp, POD, destination);
         match dataplane.netfilter_mut().connect(&packet, draw) {
             Outcome::Delivered { to, .. } => to.into_iter().next().unwrap().to_string(),

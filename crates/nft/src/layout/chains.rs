@@ -128,6 +128,9 @@ impl Pick {
 
     /// Without affinity: draw. With: back to the remembered endpoint if it is usable, else draw
     /// and remember, else (the memory is full) just draw.
+    ///
+    /// The rules with affinity use what one map holds as the key of the next. The kernel allows
+    /// that; the `nft` program (at least to 1.0.6) aborts when it prints them.
     fn rules(self, family: Family) -> Vec<Rule> {
         let words = address_words(family);
         let client = Reg(0);

@@ -20,7 +20,7 @@ pub(crate) fn encode(writer: &mut Writer, expr: &Expr) {
 /// [`Expr::Foreign`].
 pub(crate) fn decode(element: Attributes<'_>) -> Expr {
     let name = element.string(NFTA_EXPR_NAME).unwrap_or_default();
-    let data = element.nested(NFTA_EXPR_DATA).unwrap_or(Attributes::of(&[]));
+    let data = element.nested(NFTA_EXPR_DATA).unwrap_or_else(|| Attributes::of(&[]));
     known(name, data).unwrap_or_else(|| Expr::Foreign(name.to_owned()))
 }
 

@@ -10,6 +10,8 @@ pub(crate) mod batch;
 mod conntrack;
 mod dump;
 mod expression;
+#[cfg(test)]
+mod round_trip;
 mod set;
 
 use model::Family;

@@ -27,7 +27,7 @@ pub(crate) fn encode_spec(writer: &mut Writer, spec: &SetSpec, id: u32) {
             writer.nested(NFTA_SET_DESC_CONCAT, |writer| {
                 for field in &spec.key {
                     writer.nested(NFTA_LIST_ELEM, |writer| {
-                        writer.number(NFTA_SET_FIELD_LEN, field.len());
+                        writer.number(NFTA_SET_FIELD_LEN, field.bytes());
                     });
                 }
             });
@@ -114,7 +114,7 @@ fn fields_of(mut joined: u32) -> Vec<Field> {
 
 fn len_of(fields: &[Field]) -> u32 {
     match fields {
-        [field] => field.len(),
+        [field] => field.bytes(),
         _ => fields.iter().map(|field| field.padded()).sum(),
     }
 }

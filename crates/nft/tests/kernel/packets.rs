@@ -16,7 +16,7 @@ use crate::view::{
     balance, cluster_ip, drop_, frontend, ip, load_balancer, node_port, reject, service, view,
 };
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("pods_reach_cluster_ips_with_their_own_address", pods_reach_cluster_ips),
     ("hairpin_is_masqueraded", hairpin),
     ("off_cluster_clients_and_the_node_are_masqueraded", off_cluster),

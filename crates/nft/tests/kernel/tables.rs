@@ -15,7 +15,7 @@ use crate::view::{
     balance, cluster_ip, drop_, frontend, ip, load_balancer, node_port, reject, service, view,
 };
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("one_endpoint_is_one_small_transaction", one_endpoint),
     ("established_connections_survive_changes", established),
     ("a_restart_changes_nothing", restart),
@@ -228,7 +228,7 @@ fn stale_udp() {
     });
     // The client sends before there is a Service, then keeps sending from the same port.
     let socket = lab.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-    let mut ask = |address: &str| udp(&socket, address).is_some();
+    let ask = |address: &str| udp(&socket, address).is_some();
     assert!(!ask("172.30.0.11:30053"), "no Service yet");
     let forgotten = |dataplane: &mut Dataplane, endpoints: &[&str]| {
         dataplane.sync(&view([dns(endpoints)])).unwrap().forgotten

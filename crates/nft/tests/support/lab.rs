@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use super::namespace::{Namespace, run};
 
-pub struct Lab {
-    pub node: Namespace,
-    pub pods: [Namespace; 2],
-    pub client: Namespace,
+pub(crate) struct Lab {
+    pub(crate) node: Namespace,
+    pub(crate) pods: [Namespace; 2],
+    pub(crate) client: Namespace,
 }
 
 impl Lab {
     /// Builds it; pods answer TCP and UDP on port 8080 and tell who asked.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = Self {
             node: Namespace::new(),
             pods: [Namespace::new(), Namespace::new()],
@@ -106,14 +106,14 @@ fn serve(address: SocketAddr) {
 
 fn answer(mut stream: TcpStream) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
-    let _ = write!(stream, "{} {}\n", local.ip(), peer.ip());
+    let _ = writeln!(stream, "{} {}", local.ip(), peer.ip());
     let mut byte = [0];
     while stream.read(&mut byte).is_ok_and(|len| len == 1) && stream.write_all(&byte).is_ok() {}
 }
 
 /// What a TCP connection brought.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Tried {
+pub(crate) enum Tried {
     /// Answered by this pod, which saw this client.
     Answered(IpAddr, IpAddr),
     Refused,
@@ -122,12 +122,12 @@ pub enum Tried {
 
 /// Connects and reads the greeting. One lost packet does not make it time out: the client repeats
 /// itself after a second.
-pub fn tcp(address: &str) -> Tried {
+pub(crate) fn tcp(address: &str) -> Tried {
     try_tcp(address, ANSWER)
 }
 
 /// Whether a connection stays unanswered.
-pub fn silent(address: &str) -> bool {
+pub(crate) fn silent(address: &str) -> bool {
     try_tcp(address, PATIENCE) == Tried::TimedOut
 }
 
@@ -140,7 +140,7 @@ fn try_tcp(address: &str, patience: Duration) -> Tried {
     }
 }
 
-pub fn greeting(stream: &mut TcpStream) -> Tried {
+pub(crate) fn greeting(stream: &mut TcpStream) -> Tried {
     stream.set_read_timeout(Some(ANSWER)).unwrap();
     let mut text = String::new();
     let mut byte = [0];
@@ -153,7 +153,7 @@ pub fn greeting(stream: &mut TcpStream) -> Tried {
 
 /// One question and answer over a socket; the client that the pod saw, `None` if nothing came
 /// back.
-pub fn udp(socket: &UdpSocket, address: &str) -> Option<IpAddr> {
+pub(crate) fn udp(socket: &UdpSocket, address: &str) -> Option<IpAddr> {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(b"who am I", address).ok()?;
     let mut buffer = [0; 64];

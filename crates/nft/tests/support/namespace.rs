@@ -10,14 +10,14 @@ use nix::unistd::gettid;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace, alive as long as this value.
-pub struct Namespace {
+pub(crate) struct Namespace {
     jobs: Sender<Job>,
     path: String,
 }
 
 impl Namespace {
     /// A new one with loopback up.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (jobs, queue): (Sender<Job>, Receiver<Job>) = channel();
         let (ready, entered) = channel();
         thread::spawn(move || {
@@ -39,7 +39,7 @@ impl Namespace {
     }
 
     /// Does something inside. Threads and programs that it starts stay inside.
-    pub fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = channel();
         let job = Box::new(move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
@@ -53,18 +53,18 @@ impl Namespace {
     }
 
     /// For `ip link set … netns PATH`.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 }
 
 /// Runs a program given as words; panics with what it said if it fails.
-pub fn run(line: &str) {
+pub(crate) fn run(line: &str) {
     output(line).unwrap_or_else(|error| panic!("{line}: {error}"));
 }
 
 /// What a program prints, or what it complains about.
-pub fn output(line: &str) -> Result<String, String> {
+pub(crate) fn output(line: &str) -> Result<String, String> {
     let mut words = line.split_whitespace();
     let program = testkit::program(words.next().unwrap()).ok_or("no such program")?;
     let output = Command::new(program).args(words).output().map_err(|error| error.to_string())?;

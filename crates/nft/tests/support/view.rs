@@ -10,12 +10,12 @@ use model::{
 
 /// Node `node1` with addresses 172.30.0.11 and fd00:30::11 and pods in 10.244.0.0/24 and
 /// fd00:10:244::/64.
-pub fn view(services: impl IntoIterator<Item = ServiceView>) -> NodeView {
+pub(crate) fn view(services: impl IntoIterator<Item = ServiceView>) -> NodeView {
     NodeView {
         context: NodeContext {
             node: "node1".into(),
             zone: None,
-            node_addresses: ["172.30.0.11", "fd00:30::11"].map(|text| ip(text)).into(),
+            node_addresses: ["172.30.0.11", "fd00:30::11"].map(ip).into(),
             local_detector: LocalDetector::NodeCidr(
                 ["10.244.0.0/24", "fd00:10:244::/64"].map(|text| text.parse().unwrap()).into(),
             ),
@@ -32,7 +32,7 @@ pub fn view(services: impl IntoIterator<Item = ServiceView>) -> NodeView {
 }
 
 /// A Service in namespace `default` with the cluster IPs of its frontends.
-pub fn service(name: &str, frontends: impl IntoIterator<Item = Frontend>) -> ServiceView {
+pub(crate) fn service(name: &str, frontends: impl IntoIterator<Item = Frontend>) -> ServiceView {
     let frontends: Vec<Frontend> = frontends.into_iter().collect();
     let cluster_ips = frontends.iter().filter_map(|frontend| match frontend.kind {
         FrontendKind::ClusterIp(address) => Some(address),
@@ -45,7 +45,12 @@ pub fn service(name: &str, frontends: impl IntoIterator<Item = Frontend>) -> Ser
 }
 
 /// A frontend without restrictions that masquerades as usual for its kind.
-pub fn frontend(kind: FrontendKind, protocol: Protocol, number: u16, action: Action) -> Frontend {
+pub(crate) fn frontend(
+    kind: FrontendKind,
+    protocol: Protocol,
+    number: u16,
+    action: Action,
+) -> Frontend {
     Frontend {
         kind,
         protocol,
@@ -63,22 +68,22 @@ pub fn frontend(kind: FrontendKind, protocol: Protocol, number: u16, action: Act
 }
 
 /// TCP frontend on a cluster IP.
-pub fn cluster_ip(address: &str, number: u16, action: Action) -> Frontend {
+pub(crate) fn cluster_ip(address: &str, number: u16, action: Action) -> Frontend {
     frontend(FrontendKind::ClusterIp(ip(address)), Protocol::Tcp, number, action)
 }
 
 /// TCP frontend on a load balancer address.
-pub fn load_balancer(address: &str, number: u16, action: Action) -> Frontend {
+pub(crate) fn load_balancer(address: &str, number: u16, action: Action) -> Frontend {
     frontend(FrontendKind::LoadBalancer(ip(address)), Protocol::Tcp, number, action)
 }
 
 /// TCP frontend on a node port.
-pub fn node_port(family: Family, number: u16, action: Action) -> Frontend {
+pub(crate) fn node_port(family: Family, number: u16, action: Action) -> Frontend {
     frontend(FrontendKind::NodePort(family), Protocol::Tcp, number, action)
 }
 
 /// Balances over these; those in this node's podCIDRs are local.
-pub fn balance(endpoints: &[&str]) -> Action {
+pub(crate) fn balance(endpoints: &[&str]) -> Action {
     let mut backends: Vec<Backend> = endpoints
         .iter()
         .map(|text| {
@@ -92,22 +97,22 @@ pub fn balance(endpoints: &[&str]) -> Action {
     Action::Balance(backends.into())
 }
 
-pub fn reject() -> Action {
+pub(crate) fn reject() -> Action {
     Action::Reject(Reason::NoEndpoints)
 }
 
-pub fn drop_() -> Action {
+pub(crate) fn drop_() -> Action {
     Action::Drop(Reason::NoLocalEndpoints)
 }
 
-pub fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub fn socket(text: &str) -> SocketAddr {
+pub(crate) fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-pub fn port(number: u16) -> Port {
+pub(crate) fn port(number: u16) -> Port {
     Port::new(number).unwrap()
 }
