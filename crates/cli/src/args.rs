@@ -168,9 +168,26 @@ pub(crate) struct Agent {
     /// Name of this Node [default: the host's name]
     #[arg(long, value_name = "NODE")]
     pub(crate) hostname_override: Option<String>,
-    /// Pods' networks, to tell their traffic from outside traffic
-    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    /// How traffic of this node's pods is told from outside traffic
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    pub(crate) detect_local_mode: DetectLocalMode,
+    /// With ClusterCIDR: the pods' networks
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "CIDR",
+        required_if_eq("detect_local_mode", "ClusterCIDR")
+    )]
     pub(crate) cluster_cidr: Vec<IpNet>,
+    /// With BridgeInterface: the bridge that pods are joined to
+    #[arg(long, value_name = "NAME", required_if_eq("detect_local_mode", "BridgeInterface"))]
+    pub(crate) pod_bridge_interface: Option<String>,
+    /// With InterfaceNamePrefix: how the names of pods' interfaces start
+    #[arg(long, value_name = "PREFIX", required_if_eq("detect_local_mode", "InterfaceNamePrefix"))]
+    pub(crate) pod_interface_name_prefix: Option<String>,
+    /// Networks whose local addresses answer on node ports [default: the Node's InternalIPs]
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) nodeport_addresses: Vec<IpNet>,
     /// Masquerade all traffic to cluster IPs
     #[arg(long)]
     pub(crate) masquerade_all: bool,
@@ -188,6 +205,27 @@ pub(crate) struct Agent {
     pub(crate) cleanup: bool,
 }
 
+/// kube-proxy's names of the ways to recognise local pods.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum DetectLocalMode {
+    /// By the pods' networks, see --cluster-cidr
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// By the podCIDRs of this Node
+    #[default]
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
+    /// By a bridge, see --pod-bridge-interface
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// By the interface's name, see --pod-interface-name-prefix
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
+    /// Not at all
+    #[value(name = "None")]
+    None,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Controller {
     /// Kubeconfig [default: the pod's service account, or $KUBECONFIG]
@@ -196,6 +234,12 @@ pub(crate) struct Controller {
     /// Addresses for LoadBalancer Services
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) pool: Vec<IpNet>,
+    /// Hold a Lease while controlling, so that of several controllers one works
+    #[arg(long)]
+    pub(crate) leader_elect: bool,
+    /// Where /healthz and /metrics are served; empty turns it off
+    #[arg(long, default_value = "", value_name = "ADDR")]
+    pub(crate) healthz_bind_address: String,
 }
 
 #[derive(Debug, Args)]
@@ -247,9 +291,32 @@ pub(crate) struct Apiserver {
         default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     )]
     pub(crate) kubelet_preferred_address_types: Vec<String>,
+    /// Client certificate for kubelets, with --kubelet-client-key
+    #[arg(long, value_name = "FILE", requires = "kubelet_client_key")]
+    pub(crate) kubelet_client_certificate: Option<PathBuf>,
+    /// Key of the client certificate for kubelets
+    #[arg(long, value_name = "FILE", requires = "kubelet_client_certificate")]
+    pub(crate) kubelet_client_key: Option<PathBuf>,
+    /// Authority of kubelets' certificates [default: the server's own]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubelet_certificate_authority: Option<PathBuf>,
+    /// DenyServiceExternalIPs, ServiceAccount
+    #[arg(long, value_delimiter = ',', value_name = "PLUGINS", value_enum)]
+    pub(crate) enable_admission_plugins: Vec<AdmissionPlugin>,
     /// Accepted; for now whoever is authenticated may do everything
     #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", value_name = "MODES")]
     pub(crate) authorization_mode: Vec<String>,
+}
+
+/// Admission plug-ins that can be switched on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum AdmissionPlugin {
+    /// Refuse new values in spec.externalIPs of Services
+    #[value(name = "DenyServiceExternalIPs")]
+    DenyServiceExternalIps,
+    /// Give pods the default service account
+    #[value(name = "ServiceAccount")]
+    ServiceAccount,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,13 @@
 //! Commands that run until they are told to end.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use plan::DetectorMode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Agent, Apiserver, Controller, Dns};
+use crate::args::{AdmissionPlugin, Agent, Apiserver, Controller, DetectLocalMode, Dns};
 
 /// `agent`: the node agent.
 pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
@@ -18,9 +20,18 @@ pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
     };
     let mut config = daemon::agent::AgentConfig::new(node.as_str().into());
     config.kubeconfig = arguments.kubeconfig;
-    if !arguments.cluster_cidr.is_empty() {
-        config.detector = plan::DetectorMode::ClusterCidr(arguments.cluster_cidr);
-    }
+    config.detector = match arguments.detect_local_mode {
+        DetectLocalMode::ClusterCidr => DetectorMode::ClusterCidr(arguments.cluster_cidr),
+        DetectLocalMode::NodeCidr => DetectorMode::NodeCidr,
+        DetectLocalMode::BridgeInterface => {
+            DetectorMode::BridgeInterface(arguments.pod_bridge_interface.unwrap_or_default())
+        }
+        DetectLocalMode::InterfaceNamePrefix => {
+            DetectorMode::InterfacePrefix(arguments.pod_interface_name_prefix.unwrap_or_default())
+        }
+        DetectLocalMode::None => DetectorMode::None,
+    };
+    config.node_port_addresses = arguments.nodeport_addresses;
     config.masquerade_all = arguments.masquerade_all;
     config.announce_interface = arguments.announce_interface;
     config.health_bind = bind("healthz-bind-address", &arguments.healthz_bind_address)?;
@@ -33,8 +44,8 @@ pub(crate) fn controller(arguments: Controller) -> anyhow::Result<()> {
     let config = daemon::controller::ControllerConfig {
         kubeconfig: arguments.kubeconfig,
         pool: plan::AddressPool::from_networks(&arguments.pool),
-        seat: None,
-        health_bind: None,
+        seat: if arguments.leader_elect { Some(seat()?) } else { None },
+        health_bind: bind("healthz-bind-address", &arguments.healthz_bind_address)?,
     };
     serve(async |shutdown| daemon::controller::run(config, shutdown).await)
 }
@@ -55,6 +66,12 @@ pub(crate) fn apiserver(arguments: Apiserver) -> anyhow::Result<()> {
     config.anonymous_auth = arguments.anonymous_auth;
     config.client_ca_file = arguments.client_ca_file;
     config.tls_files = arguments.tls_cert_file.zip(arguments.tls_private_key_file);
+    config.kubelet_client_files =
+        arguments.kubelet_client_certificate.zip(arguments.kubelet_client_key);
+    config.kubelet_certificate_authority = arguments.kubelet_certificate_authority;
+    let plugins = arguments.enable_admission_plugins;
+    config.deny_service_external_ips = plugins.contains(&AdmissionPlugin::DenyServiceExternalIps);
+    config.service_account_admission = plugins.contains(&AdmissionPlugin::ServiceAccount);
     config.kubelet_preferred_address_types = arguments.kubelet_preferred_address_types;
     config.authorization_mode = arguments.authorization_mode;
     serve(async |shutdown| {
@@ -116,6 +133,17 @@ fn bind(flag: &str, text: &str) -> anyhow::Result<Option<SocketAddr>> {
         return Ok(None);
     }
     text.parse().map(Some).with_context(|| format!("--{flag} {text}: want ADDRESS:PORT or nothing"))
+}
+
+/// The Lease that controllers of one cluster compete for.
+fn seat() -> anyhow::Result<cluster::lease::Seat> {
+    Ok(cluster::lease::Seat {
+        namespace: "kube-system".to_owned(),
+        name: "portolan-controller".to_owned(),
+        // Two processes of one host may run at the same time: the host's name is not enough.
+        identity: format!("{}_{}", host_name()?, std::process::id()),
+        duration: Duration::from_secs(15),
+    })
 }
 
 fn host_name() -> anyhow::Result<String> {

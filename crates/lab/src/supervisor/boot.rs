@@ -124,7 +124,6 @@ pub(super) fn agent(lab: &Lab, index: u16) -> Result<Running, LabError> {
         format!("--kubeconfig={}", kubeconfig_of(&lab.state, &format!("agent-{name}")).display()),
         format!("--hostname-override={name}"),
         format!("--announce-interface={}", crate::net::UPLINK),
-        format!("--cluster-cidr={}", list(&AddressPlan::pods())),
     ];
     let root = lab.node_roots.get(usize::from(index)).cloned();
     Component { name: format!("agent-{name}"), arguments, namespace, root }.run(
