@@ -2,18 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::control::{Reply, Request, Status};
 use crate::error::LabError;
+use crate::passing;
 use crate::state::StateDir;
 use crate::terminal;
 
@@ -46,13 +46,11 @@ pub fn exec(state_dir: &Path, exec: &Exec) -> Result<i32, LabError> {
     };
     if !interactive {
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        send(&stream, &request, &[stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()])
-            .map_err(talk)?;
+        send(&stream, &request, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]).map_err(talk)?;
         return Session::new(stream, None).and_then(Session::run).map_err(talk)?.exit();
     }
     let (ours, theirs) = terminal::open().map_err(talk)?;
-    let fd = theirs.as_raw_fd();
-    send(&stream, &request, &[fd; 3]).map_err(talk)?;
+    send(&stream, &request, &[theirs.as_fd(); 3]).map_err(talk)?;
     drop(theirs);
     let raw = RawMode::enter().map_err(talk)?;
     let reply = Session::new(stream, Some(File::from(ours))).and_then(Session::run);
@@ -128,13 +126,10 @@ fn ask(state_dir: &Path, request: &Request) -> Result<Reply, LabError> {
 }
 
 /// Sends a request with descriptors beside its first byte.
-fn send(stream: &UnixStream, request: &Request, fds: &[i32]) -> io::Result<()> {
+fn send(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    let rights = [ControlMessage::ScmRights(fds)];
-    let control = if fds.is_empty() { &[][..] } else { &rights };
-    let slices = [io::IoSlice::new(&line)];
-    let sent = sendmsg::<()>(stream.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None)?;
+    let sent = passing::send(stream, &line, fds)?;
     let mut stream = stream;
     stream.write_all(&line[sent..])
 }

@@ -177,7 +177,7 @@ pub fn default_state_dir() -> PathBuf {
 /// alike: 172.30.0.11 and fd00:30::11.
 fn external_host(last: u16) -> [IpAddr; 2] {
     let v4 = u8::try_from(last).unwrap_or(u8::MAX);
-    let digits = (last / 100) << 8 | (last / 10 % 10) << 4 | last % 10;
+    let digits = ((last / 100) << 8) | ((last / 10 % 10) << 4) | (last % 10);
     [
         Ipv4Addr::new(172, 30, 0, v4).into(),
         Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, digits).into(),

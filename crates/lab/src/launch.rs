@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  supervisor ─ Launch (JSON) ─▶ lab-launch: setns, mounts, chdir ─ exec ─▶ program
-//!             ◀─ pipe: error text, or closed by exec: it runs
+//!             ◀─ socket: its namespaces; then error text, or closed by exec: it runs
 //! ```
 
 use std::fs::{self, File};
@@ -16,12 +16,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{chdir, dup, dup2_raw, pipe2, pivot_root, sethostname, setsid};
+use nix::unistd::{chdir, dup, dup2_raw, pivot_root, sethostname, setsid};
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 
+use crate::passing;
 use crate::sandbox::this_program;
 
 /// The hidden name under which this program launches another.
@@ -73,23 +75,31 @@ pub(crate) struct Mount {
     pub(crate) optional: bool,
 }
 
-/// The reading end of the pipe that tells whether the program could be started.
+/// Tells whether the program could be started.
 #[derive(Debug)]
-pub(crate) struct Started(tokio::net::unix::pipe::Receiver);
+pub(crate) struct Started(UnixStream);
 
 impl Started {
-    /// Waits until the program runs.
+    /// Waits until the program runs. Gives its mount, host name and network namespaces: they were
+    /// sent before the program began, so they are known even if it has ended already.
     ///
     /// # Errors
     /// What `lab-launch` could not do, in words.
-    pub(crate) async fn wait(self) -> Result<(), String> {
-        use tokio::io::AsyncReadExt;
-        let mut text = String::new();
-        let mut pipe = self.0;
-        match pipe.read_to_string(&mut text).await {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(text),
-            Err(error) => Err(error.to_string()),
+    pub(crate) async fn wait(self) -> Result<Vec<OwnedFd>, String> {
+        let (mut text, mut passed) = (Vec::new(), Vec::new());
+        loop {
+            match passing::receive_async(&self.0, &mut text, &mut passed).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        // One byte comes with the namespaces.
+        let error = if passed.is_empty() { &text[..] } else { text.get(1..).unwrap_or_default() };
+        match (error, passed.is_empty()) {
+            ([], false) => Ok(passed),
+            ([], true) => Err("the launcher was killed".to_owned()),
+            (error, _) => Err(String::from_utf8_lossy(error).into_owned()),
         }
     }
 }
@@ -101,7 +111,8 @@ impl Launch {
     /// # Errors
     /// Out of descriptors.
     pub(crate) fn prepare(self) -> io::Result<(Command, Vec<OwnedFd>, Started)> {
-        let (ready, told) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let (ready, told) = std::os::unix::net::UnixStream::pair()?;
+        ready.set_nonblocking(true)?;
         // dup(2) clears close-on-exec: these copies are what the child inherits. No other thread
         // spawns processes, so nobody else inherits them.
         let told = dup(&told)?;
@@ -122,7 +133,7 @@ impl Launch {
         let mut keep = enter;
         keep.extend(listeners);
         keep.push(told);
-        Ok((command, keep, Started(tokio::net::unix::pipe::Receiver::from_owned_fd(ready)?)))
+        Ok((command, keep, Started(UnixStream::from_std(ready)?)))
     }
 }
 
@@ -150,14 +161,14 @@ pub(crate) fn main(argument: &str) -> ExitCode {
     };
     drop(told);
     let mut told = adopt(high);
-    let error = become_program(plan);
+    let error = become_program(plan, &told);
     // Nobody is left to tell when this fails; the exit code says it too.
     let _ = told.write_all(error.as_bytes());
     ExitCode::from(127)
 }
 
 /// Returns only when it fails, with the reason.
-fn become_program(plan: Plan) -> String {
+fn become_program(plan: Plan, told: &File) -> String {
     for fd in plan.enter.iter().copied().map(adopt) {
         if let Err(error) = setns(fd, CloneFlags::empty()) {
             return format!("could not enter a namespace: {error}");
@@ -167,6 +178,9 @@ fn become_program(plan: Plan) -> String {
         && let Err(error) = build_root(root)
     {
         return error;
+    }
+    if let Err(error) = send_namespaces(told) {
+        return format!("could not tell the namespaces: {error}");
     }
     if let Some(directory) = &plan.directory
         && let Err(error) = chdir(directory.as_str())
@@ -195,6 +209,12 @@ fn become_program(plan: Plan) -> String {
     }
     let error = command.exec();
     format!("could not start {name:?}: {error}")
+}
+
+fn send_namespaces(told: &File) -> io::Result<()> {
+    let open = |kind: &str| File::open(format!("/proc/self/ns/{kind}"));
+    let namespaces = [open("mnt")?, open("uts")?, open("net")?];
+    passing::send(told, b"n", &namespaces.each_ref().map(AsFd::as_fd)).map(drop)
 }
 
 /// Puts the listeners where sd_listen_fds(3) wants them.
@@ -227,15 +247,15 @@ fn build_root(root: &Root) -> Result<(), String> {
         .map_err(said("mount a file system for the root"))?;
     bind_host(&root.base).map_err(|error| format!("could not bind the host's folders: {error}"))?;
     for entry in &root.mounts {
-        if let Err(error) = lay_over(&root.base, entry) {
-            if !entry.optional {
-                return Err(format!(
-                    "could not mount {} at {}: {error} (a path that the host does not have can only \
-                     be made below /run or at the top level)",
-                    entry.source.display(),
-                    entry.target.display()
-                ));
-            }
+        if let Err(error) = lay_over(&root.base, entry)
+            && !entry.optional
+        {
+            return Err(format!(
+                "could not mount {} at {}: {error} (a path that the host does not have can only be \
+                 made below /run or at the top level)",
+                entry.source.display(),
+                entry.target.display()
+            ));
         }
     }
     chdir(&root.base).map_err(said("enter the root"))?;

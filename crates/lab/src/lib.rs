@@ -24,6 +24,7 @@ mod error;
 mod kubelet;
 mod launch;
 pub mod net;
+mod passing;
 mod process;
 mod sandbox;
 mod state;
@@ -35,7 +36,7 @@ mod web;
 
 pub mod client;
 
-pub use config::{AddressPlan, LabConfig, default_state_dir};
+pub use config::{AddressPlan, LabConfig, MAX_NODES, default_state_dir};
 pub use control::{EndpointUrl, NodeStatus, PortStatus, ServiceStatus, Status};
 pub use error::LabError;
 pub use up::{Progress, up};

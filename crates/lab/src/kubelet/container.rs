@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -41,7 +40,7 @@ pub(crate) struct Runner {
 pub(crate) struct Run {
     pub(crate) process: Process,
     /// Mount, host name and network namespace, open.
-    namespaces: [OwnedFd; 3],
+    namespaces: Vec<OwnedFd>,
     /// Which mount namespace: what shares it belongs to the container.
     mounts: u64,
     pub(crate) env: Vec<(String, String)>,
@@ -197,11 +196,6 @@ impl Runner {
         }
     }
 
-    /// The running process, to wait for.
-    pub(crate) fn process(&self) -> Option<Process> {
-        self.run.borrow().as_ref().map(|run| run.process.clone())
-    }
-
     /// Kills what the ended process left behind in its mount namespace.
     pub(crate) fn kill_rest(&self) {
         if let Some(run) = &*self.run.borrow() {
@@ -211,17 +205,18 @@ impl Runner {
 }
 
 impl Run {
-    /// Of a process that has become the container's program.
+    /// Of a process that has become the container's program, in these namespaces: mount, host
+    /// name, network.
     pub(crate) fn new(
         process: Process,
+        namespaces: Vec<OwnedFd>,
         env: Vec<(String, String)>,
         directory: Option<String>,
     ) -> io::Result<Self> {
-        let open = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", process.pid()));
-        let mounts = open("mnt")?;
-        let inode = mounts.metadata()?.ino();
-        let namespaces = [mounts.into(), open("uts")?.into(), open("net")?.into()];
-        Ok(Self { namespaces, mounts: inode, process, env, directory })
+        let mounts =
+            namespaces.first().ok_or_else(|| io::Error::other("its namespaces are not known"))?;
+        let mounts = File::from(mounts.try_clone()?).metadata()?.ino();
+        Ok(Self { process, namespaces, mounts, env, directory })
     }
 
     /// Children that the process left behind still stand in its mount namespace: exactly these
@@ -305,9 +300,6 @@ pub(crate) fn restart_delay(ended: u32) -> Duration {
         more => Duration::from_secs((10_u64 << (more - 2).min(5)).min(300)),
     }
 }
-
-/// Shared handle of a runner.
-pub(crate) type Shared = Rc<Runner>;
 
 #[cfg(test)]
 mod tests {

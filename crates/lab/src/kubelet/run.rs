@@ -178,18 +178,18 @@ async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Process, Refusal> {
         Some(&container.name),
         Normal,
         "Created",
-        format!("Container created: {}", container.name),
+        format!("Created container: {}", container.name),
     );
-    started.wait().await.map_err(Refusal::Start)?;
+    let namespaces = started.wait().await.map_err(Refusal::Start)?;
     let id = format!("portolan://{}-{}-{}", pod.uid(), container.name, process.pid());
-    let run = Run::new(process.clone(), env, container.working_dir.clone())
+    let run = Run::new(process.clone(), namespaces, env, container.working_dir.clone())
         .map_err(|error| Refusal::Start(error.to_string()))?;
     runner.running(run, id);
     pod.event(
         Some(&container.name),
         Normal,
         "Started",
-        format!("Container started: {}", container.name),
+        format!("Started container {}", container.name),
     );
     Ok(process)
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::LabError;
-use crate::launch::{DEFAULT_PATH, Launch, Root};
+use crate::launch::{DEFAULT_PATH, Launch, Root, Started};
 use crate::net::Namespace;
 use crate::process::{Children, Process};
 use crate::state::StateDir;
@@ -72,8 +72,8 @@ impl Component {
         loop {
             let began = Instant::now();
             let failure = match self.spawn(&children, &log, &listeners) {
-                Ok(process) => match ended_or_stopped(process, &mut stop).await {
-                    Some(code) => format!("it ended with {code}"),
+                Ok((process, started)) => match attend(process, started, &mut stop).await {
+                    Some(failure) => failure,
                     None => return,
                 },
                 Err(error) => chain(&error),
@@ -99,7 +99,7 @@ impl Component {
         children: &Children,
         log: &std::fs::File,
         listeners: &[OwnedFd],
-    ) -> std::io::Result<Process> {
+    ) -> std::io::Result<(Process, Started)> {
         let mut program = vec!["portolan".to_owned()];
         program.extend(self.arguments.iter().cloned());
         let mut env = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned())];
@@ -117,10 +117,9 @@ impl Component {
             ..Launch::default()
         };
         let (out, err) = (log.try_clone()?, log.try_clone()?);
-        let (process, _started) = children.launch(launch, |command| {
+        children.launch(launch, |command| {
             command.stdin(Stdio::null()).stdout(out).stderr(err);
-        })?;
-        Ok(process)
+        })
     }
 }
 
@@ -131,6 +130,17 @@ impl Running {
         // The task ends with the process; a panic in it has been reported by the runtime.
         let _ = self.task.await;
     }
+}
+
+/// From a start to its end: the failure in words, or `None` when it was stopped at our wish.
+async fn attend(
+    process: Process,
+    started: Started,
+    stop: &mut watch::Receiver<Option<Signal>>,
+) -> Option<String> {
+    let failed = started.wait().await.err();
+    let code = ended_or_stopped(process, stop).await?;
+    Some(failed.unwrap_or_else(|| format!("it ended with {code}")))
 }
 
 /// Waits for the process: its exit code, or `None` when it was stopped at our wish.

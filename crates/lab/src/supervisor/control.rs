@@ -1,18 +1,18 @@
 //! Serving `control.sock`.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Lab, exec, nodes, status};
 use crate::control::{Reply, Request};
 use crate::error::LabError;
+use crate::passing;
 use crate::state::failed;
 use crate::up::chain;
 
@@ -145,7 +145,7 @@ impl Connection {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long"));
             }
             let Self { stream, text, passed } = self;
-            if stream.async_io(Interest::READABLE, || receive(stream, text, passed)).await? == 0 {
+            if passing::receive_async(stream, text, passed).await? == 0 {
                 return Ok(None);
             }
         }
@@ -156,31 +156,4 @@ impl Connection {
         line.push(b'\n');
         self.stream.write_all(&line).await
     }
-}
-
-/// Receives bytes and descriptors.
-#[expect(unsafe_code, reason = "the kernel hands over descriptors as numbers")]
-fn receive(
-    stream: &UnixStream,
-    text: &mut Vec<u8>,
-    passed: &mut Vec<OwnedFd>,
-) -> io::Result<usize> {
-    let mut bytes = vec![0; 64 << 10];
-    let mut space = nix::cmsg_space!([i32; 3]);
-    let length = {
-        let mut slices = [io::IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message =
-            recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
-        for control in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(fds) = control {
-                // SAFETY: the kernel has just made these descriptors for us, and nobody else
-                // knows their numbers.
-                passed.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        message.bytes
-    };
-    text.extend(&bytes[..length]);
-    Ok(length)
 }

@@ -18,6 +18,7 @@ pub(crate) mod view;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
@@ -137,13 +138,9 @@ async fn run(config: LabConfig, began: Instant) -> Result<(), LabError> {
 /// Waits for a signal, `down`, or the end of the process that started us.
 async fn wait_for_end(lab: &Lab, detached: bool) {
     let outer_gone = async {
-        if detached {
+        if detached || end_of_stdin().await.is_err() {
             std::future::pending().await
         }
-        // Nothing more is ever written: the read ends when the outer process does.
-        let _ =
-            tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new()))
-                .await;
     };
     let terminated = async {
         match signal(SignalKind::terminate()) {
@@ -156,6 +153,13 @@ async fn wait_for_end(lab: &Lab, detached: bool) {
         () = terminated => {}
         () = lab.end.notified() => {}
     }
+}
+
+/// Waits for the end of stdin, a pipe on which nothing more is ever written.
+async fn end_of_stdin() -> std::io::Result<()> {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(stdin)?;
+    tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await.map(drop)
 }
 
 impl Lab {

@@ -37,6 +37,13 @@ pub(super) fn missing(lab: &Lab) -> Vec<String> {
             missing.push(format!("{} is not ready", node.name));
         }
     }
+    missing.extend(
+        lab.config
+            .manifests
+            .iter()
+            .chain(&manifests::dns())
+            .filter_map(|object| unready(lab, object)),
+    );
     for object in applied_services(lab) {
         let service = service(lab, &object);
         let name = manifests::title(&object);
@@ -50,6 +57,35 @@ pub(super) fn missing(lab: &Lab) -> Vec<String> {
         }
     }
     missing
+}
+
+/// What an applied Deployment still lacks.
+fn unready(lab: &Lab, object: &Value) -> Option<String> {
+    if object["kind"] != "Deployment" {
+        return None;
+    }
+    let wanted =
+        usize::try_from(object["spec"]["replicas"].as_u64().unwrap_or(1)).unwrap_or(usize::MAX);
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+    let labels = object["spec"]["selector"]["matchLabels"].as_object();
+    let selected = |pod: &Value| {
+        let own = &pod["metadata"];
+        own["namespace"] == namespace
+            && labels.is_some_and(|labels| {
+                labels.iter().all(|(key, value)| own["labels"][key] == *value)
+            })
+    };
+    let ready = lab.view.all(Kind::Pod).iter().filter(|pod| selected(pod) && is_ready(pod)).count();
+    (ready < wanted)
+        .then(|| format!("{} has {ready} of {wanted} pods ready", manifests::title(object)))
+}
+
+/// Whether a Node or Pod has the condition Ready.
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .into_iter()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// Waits until nothing is missing and every TCP port of the applied Services takes connections
@@ -130,12 +166,7 @@ fn node(lab: &Lab, index: u16) -> NodeStatus {
     let nodes = lab.nodes.borrow();
     let running = nodes.get(&index);
     let object = lab.view.get(Kind::Node, "", &name);
-    let conditions = object.as_ref().and_then(|node| node["status"]["conditions"].as_array());
-    let ready = conditions.is_some_and(|conditions| {
-        conditions
-            .iter()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    });
+    let ready = object.is_some_and(|node| is_ready(&node));
     NodeStatus {
         addresses: AddressPlan::node(index).to_vec(),
         running: running.is_some(),

@@ -6,6 +6,7 @@
 //! ```
 
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -178,17 +179,19 @@ async fn carry_udp(socket: UdpSocket, to: SocketAddr, client: Namespace) {
             continue;
         };
         talks.retain(|_, (_, task)| !task.is_finished());
-        if !talks.contains_key(&from) {
-            let Ok(far) = client.udp(to).and_then(UdpSocket::from_std).map(Rc::new) else {
-                continue;
-            };
-            let task = tokio::task::spawn_local(answer_udp(socket.clone(), far.clone(), from));
-            talks.insert(from, (far, task));
-        }
-        if let Some((far, _)) = talks.get(&from) {
-            // A datagram may be lost; UDP says no more.
-            let _ = far.send(&packet[..length]).await;
-        }
+        let far = match talks.entry(from) {
+            Entry::Occupied(talk) => talk.get().0.clone(),
+            Entry::Vacant(place) => {
+                let Ok(far) = client.udp(to).and_then(UdpSocket::from_std).map(Rc::new) else {
+                    continue;
+                };
+                let task = tokio::task::spawn_local(answer_udp(socket.clone(), far.clone(), from));
+                place.insert((far.clone(), task));
+                far
+            }
+        };
+        // A datagram may be lost; UDP says no more.
+        let _ = far.send(&packet[..length]).await;
     }
 }
 

@@ -8,9 +8,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Body, switching};
 
@@ -100,6 +101,13 @@ pub(super) async fn send(to: &mut SplitSink<Socket, Message>, channel: u8, data:
     message.push(channel);
     message.extend(data);
     to.send(Message::Binary(message.into())).await.is_ok()
+}
+
+/// Ends the conversation in order: without a code, clients take it for a failure.
+pub(super) async fn close(to: &mut SplitSink<Socket, Message>) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    // The client may be the one that closed.
+    let _ = to.send(Message::Close(Some(frame))).await;
 }
 
 #[cfg(test)]

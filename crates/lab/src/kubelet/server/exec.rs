@@ -82,7 +82,7 @@ pub(super) fn serve(
         };
         // The client may have gone: then nobody wants to know.
         if channel::send(&mut to, ERROR, status.to_string().as_bytes()).await {
-            let _ = futures::SinkExt::close(&mut to).await;
+            channel::close(&mut to).await;
         }
     })
 }

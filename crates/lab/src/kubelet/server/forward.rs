@@ -76,11 +76,7 @@ async fn tunnel(socket: channel::Socket, session: Session) {
     let incoming = async move {
         while let Some(Ok(message)) = from.next().await {
             match message {
-                Message::Binary(bytes) => {
-                    if send.send(bytes.to_vec()).await.is_err() {
-                        return;
-                    }
-                }
+                Message::Binary(bytes) if send.send(bytes.to_vec()).await.is_err() => return,
                 Message::Close(_) => return,
                 _ => {}
             }
@@ -93,8 +89,7 @@ async fn tunnel(socket: channel::Socket, session: Session) {
                 return;
             }
         }
-        // The client may be the one that closed.
-        let _ = to.close().await;
+        channel::close(&mut to).await;
     };
     tokio::join!(incoming, session.run(receive, answer), outgoing);
 }
