@@ -38,15 +38,14 @@ pub(crate) fn services(services: &[ServiceStatus]) -> String {
             address(service),
             ports(service),
             service.ready_endpoints.to_string(),
-            reached_by(service).to_owned(),
         ]
     });
-    let header = ["SERVICE", "TYPE", "ADDRESS", "PORTS", "READY", "REACHED BY"];
+    let header = ["SERVICE", "TYPE", "ADDRESS", "PORTS", "READY"];
     let grid = grid(&header, rows.collect());
     let mut lines = grid.lines();
     let mut out = lines.next().map(|line| format!("{line}\n")).unwrap_or_default();
     for (line, service) in lines.zip(services) {
-        let _ = writeln!(out, "{line}");
+        let _ = writeln!(out, "{line}\n  reached by {}", reached_by(service));
         for url in &service.urls {
             let _ = writeln!(out, "  from this machine: {}  ({})", url.url, url.leads_to);
         }
@@ -79,13 +78,14 @@ fn ports(service: &ServiceStatus) -> String {
     service.ports.iter().map(port).collect::<Vec<_>>().join(",")
 }
 
+/// Who gets an answer; the table of the README in words.
 fn reached_by(service: &ServiceStatus) -> &'static str {
     match service.kind.as_str() {
-        "NodePort" => "all, by node",
-        "LoadBalancer" => "all",
-        "ExternalName" => "DNS alias",
-        _ if service.cluster_ips.is_empty() => "pods, by DNS",
-        _ => "pods, nodes",
+        "NodePort" => "pods, nodes, and outside clients through any node",
+        "LoadBalancer" => "pods, nodes, and outside clients",
+        "ExternalName" => "nobody: it is a DNS alias",
+        _ if service.cluster_ips.is_empty() => "pods and nodes, by the pods' own addresses",
+        _ => "pods and nodes",
     }
 }
 
