@@ -1,16 +1,21 @@
 //! What tests of several crates share.
 //!
-//! What it is: skipping aloud, and finding real programs. What it is not: a dependency of
-//! the product, or a home for fakes.
+//! What it is: skipping aloud, finding real programs, and network namespaces. What it is not:
+//! a dependency of the product, or a home for fakes.
 //!
 //! ```text
 //!  test ─▶ skip(reason) ─▶ $PORTOLAN_SKIPS ─▶ the test command's closing line
+//!      └─▶ Namespace::run(closure) ─▶ a thread that lives in a network namespace
 //! ```
+
+mod namespace;
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+pub use namespace::Namespace;
 
 /// Says that a test cannot run here. The test command counts it as skipped.
 ///

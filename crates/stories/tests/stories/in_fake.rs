@@ -51,9 +51,11 @@ impl Flaky {
 
     /// One draw of a linear congruential generator (Knuth's MMIX constants).
     fn refuses(&mut self) -> bool {
-        self.draws =
-            self.draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.draws >> 33) % 10 == 0
+        self.draws = self
+            .draws
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.draws >> 33).is_multiple_of(10)
     }
 }
 

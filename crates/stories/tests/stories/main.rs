@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod in_fake;
+mod in_kernel;
 mod in_model;
 mod story;
 
@@ -44,4 +45,20 @@ fn every_story_holds_in_the_tables() {
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
     assert!(refused > 20, "only {refused} transactions failed");
+}
+
+#[test]
+fn every_story_holds_in_the_kernel() {
+    if let Err(reason) = in_kernel::enter() {
+        for story in stories() {
+            testkit::skip(&format!("{} in the kernel", story.name), &reason);
+        }
+    }
+}
+
+#[test]
+#[ignore = "every_story_holds_in_the_kernel runs it as root of namespaces of its own"]
+fn every_story_holds_inside_the_namespaces() {
+    let failures = in_kernel::run_all(&stories());
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }

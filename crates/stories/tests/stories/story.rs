@@ -105,6 +105,12 @@ impl Story {
             .unwrap_or_else(|error| panic!("{}: {title}: {error}", self.name))
     }
 
+    /// The manifests of all sections.
+    pub(crate) fn objects(&self) -> Vec<serde_json::Value> {
+        let titles = self.sections.keys().filter(|title| title.ends_with(".yaml"));
+        titles.flat_map(|title| self.section(title)).collect()
+    }
+
     /// How a failure names its place.
     pub(crate) fn place(&self, step: &Step) -> String {
         format!("stories/{}.txtar:{}", self.name, step.line)

@@ -1,0 +1,190 @@
+//! Depth 3: the plan in the real kernel, and real packets.
+//!
+//! ```text
+//!  clients ── 172.30.0.11 node ─┬─ one namespace per pod of the node
+//!  elsewhere (default route) ───┤
+//!  pods of other nodes ─────────┘
+//! ```
+//! A server stands on every endpoint and, as a decoy, on every other address that a story knocks
+//! at: a packet that leaks past the rules is answered by the wrong one instead of looking refused.
+
+mod knock;
+mod serve;
+mod topology;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nft::{Dataplane, Settings};
+
+use self::knock::{Answer, knock};
+use self::topology::Topology;
+use crate::in_model::World;
+use crate::story::{Action, Expected, Origin, Story};
+use model::Protocol;
+
+/// Name of the test that runs inside.
+const INSIDE: &str = "every_story_holds_inside_the_namespaces";
+
+/// Runs [`INSIDE`] as root of a new user and network namespace; the reason if there is no way.
+pub(crate) fn enter() -> Result<(), String> {
+    if testkit::program("ip").is_none() {
+        return Err("the program ip (iproute2) is missing".to_owned());
+    }
+    let unshare = testkit::program("unshare").ok_or("the program unshare is missing")?;
+    if let Some(reason) = testkit::no_namespaces() {
+        return Err(reason);
+    }
+    let program = std::env::current_exe().unwrap();
+    let status = Command::new(unshare)
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(program)
+        .args([INSIDE, "--exact", "--ignored", "--nocapture"])
+        .status()
+        .unwrap();
+    assert!(status.success(), "stories failed in the kernel, see above");
+    Ok(())
+}
+
+/// Runs all stories, a few at a time: they mostly wait.
+pub(crate) fn run_all(stories: &[Story]) -> Vec<String> {
+    let (next, failures) = (Mutex::new(stories.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(story) = { next.lock().unwrap().next() } {
+                    let found = run(story);
+                    failures.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    failures.into_inner().unwrap()
+}
+
+/// Runs a story; one line for each thing that is not as told.
+fn run(story: &Story) -> Vec<String> {
+    let mut world = World::new(story);
+    let mut stage = None;
+    let mut failures = Vec::new();
+    for step in &story.steps {
+        let changed = world.take(story, &step.action);
+        if let Action::Node(_) = &step.action {
+            stage = None;
+        } else if changed && let Some(stage) = &mut stage {
+            Stage::sync(stage, &world);
+        }
+        let Action::Packet { from, to, protocol, expected } = &step.action else { continue };
+        if *protocol == Protocol::Sctp && !knock::has_sctp() {
+            testkit::skip(&story.place(step), "this kernel has no SCTP sockets");
+            continue;
+        }
+        let stage = stage.get_or_insert_with(|| Stage::set(story, &world));
+        let told = stage.ask(from, *to, *protocol, expected);
+        failures.extend(told.err().map(|why| format!("{}: {why}", story.place(step))));
+    }
+    failures
+}
+
+/// The namespaces of a story, and the node's kernel.
+struct Stage {
+    topology: Topology,
+    dataplane: Dataplane,
+}
+
+/// Connections per endpoint that must have gone to expected endpoints only.
+const ENOUGH: usize = 6;
+/// Connections per endpoint after which each should have been met: one of eight stays unseen
+/// with a probability of 1e-17.
+const LIMIT: usize = 40;
+/// Silence that counts as dropped.
+const SILENCE: Duration = Duration::from_millis(700);
+/// TCP asks again after a second: a refusal that comes later did not come at once.
+const AT_ONCE: Duration = Duration::from_millis(950);
+
+impl Stage {
+    fn set(story: &Story, world: &World) -> Self {
+        let topology = Topology::of(story, world);
+        let dataplane = topology.node.run(|| Dataplane::open(Settings::default()).unwrap());
+        let mut stage = Self { topology, dataplane };
+        stage.sync(world);
+        stage
+    }
+
+    fn sync(&mut self, world: &World) {
+        let view = plan::node_view(&world.cluster, &world.context());
+        self.dataplane.sync(&view).unwrap();
+    }
+
+    /// Knocks until it is clear whether a step is as told.
+    fn ask(
+        &self,
+        from: &Origin,
+        to: SocketAddr,
+        protocol: Protocol,
+        expected: &Expected,
+    ) -> Result<(), String> {
+        let (namespace, source) = self.topology.origin(from, to);
+        let once = |patience| namespace.run(move || knock(protocol, source, to, patience));
+        match expected {
+            Expected::Dropped => match once(SILENCE) {
+                Answer::Silence => Ok(()),
+                other => Err(format!("{other:?}, not silence")),
+            },
+            Expected::Refused => match once(AT_ONCE) {
+                Answer::Refused => Ok(()),
+                other => Err(format!("{other:?}, not refused at once")),
+            },
+            Expected::Untouched => self.untouched(once(knock::PATIENCE), source, to),
+            Expected::Delivered { to: endpoints, masqueraded } => {
+                let mut seen = BTreeSet::new();
+                for count in 1..=LIMIT * (endpoints.len() + 1) {
+                    let answer = once(knock::PATIENCE);
+                    let Answer::From { server, client } = answer else {
+                        return Err(format!("connection {count}: {answer:?}"));
+                    };
+                    if !endpoints.contains(&server) {
+                        return Err(format!("{server} answered"));
+                    }
+                    self.check_source(client, source, masqueraded.contains(&server))
+                        .map_err(|why| format!("{server} {why}"))?;
+                    seen.insert(server);
+                    if seen == *endpoints && count >= ENOUGH * endpoints.len() {
+                        return Ok(());
+                    }
+                }
+                Err(format!("only {seen:?} answered"))
+            }
+        }
+    }
+
+    /// Untouched packets reach whoever has the address, with their own source.
+    fn untouched(
+        &self,
+        answer: Answer,
+        source: Option<IpAddr>,
+        to: SocketAddr,
+    ) -> Result<(), String> {
+        match answer {
+            Answer::From { server, client } if server == to => {
+                self.check_source(client, source, false)
+            }
+            other => Err(format!("{other:?}, not the address itself")),
+        }
+    }
+
+    fn check_source(
+        &self,
+        client: IpAddr,
+        source: Option<IpAddr>,
+        masqueraded: bool,
+    ) -> Result<(), String> {
+        let node = self.topology.node_addresses.contains(&client);
+        let right = if masqueraded || source.is_none() { node } else { source == Some(client) };
+        let expected = if masqueraded { "the node" } else { "the client itself" };
+        if right { Ok(()) } else { Err(format!("saw {client}, not {expected}")) }
+    }
+}

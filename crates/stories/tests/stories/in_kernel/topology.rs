@@ -1,0 +1,211 @@
+//! The namespaces of a story.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use model::{IpNet, Object, Protocol};
+use testkit::Namespace;
+
+use super::knock::has_sctp;
+use super::serve::serve;
+use crate::in_model::World;
+use crate::story::{Action, Origin, Story};
+
+/// A node, its pods, and the world around it.
+pub(crate) struct Topology {
+    pub(crate) node: Namespace,
+    /// Every address that a masqueraded connection may come from.
+    pub(crate) node_addresses: BTreeSet<IpAddr>,
+    /// The node's own pods, by address.
+    pods: BTreeMap<IpAddr, Namespace>,
+    /// Pods of other nodes.
+    remote: Place,
+    /// Clients outside.
+    clients: Place,
+    /// The node's default route: has every address that nobody else has.
+    elsewhere: Place,
+}
+
+/// A namespace with several addresses.
+struct Place {
+    namespace: Namespace,
+    addresses: BTreeSet<IpAddr>,
+}
+
+/// Everything that a story names.
+#[derive(Default)]
+struct Names {
+    endpoints: BTreeSet<(u8, SocketAddr)>,
+    destinations: BTreeSet<(u8, SocketAddr)>,
+    pods: BTreeSet<IpAddr>,
+    remote: BTreeSet<IpAddr>,
+    clients: BTreeSet<IpAddr>,
+}
+
+impl Topology {
+    /// Builds everything that the story needs around the node that handles packets now.
+    pub(crate) fn of(story: &Story, world: &World) -> Self {
+        let node = &world.cluster.nodes[world.node.as_str()];
+        let own: BTreeSet<IpAddr> = node.internal_ips.iter().copied().collect();
+        let names = names(story, &node.pod_cidrs, &own);
+        let gateways: BTreeSet<IpAddr> =
+            node.pod_cidrs.iter().filter_map(|network| network.hosts().next()).collect();
+        let place = |addresses| Place { namespace: Namespace::new(), addresses };
+        let mut topology = Self {
+            node: Namespace::new(),
+            node_addresses: own.union(&gateways).copied().collect(),
+            pods: names.pods.iter().map(|address| (*address, Namespace::new())).collect(),
+            remote: place(names.remote),
+            clients: place(names.clients),
+            elsewhere: place(BTreeSet::new()),
+        };
+        let destinations = names.destinations.iter().map(|(_, address)| address.ip());
+        topology.elsewhere.addresses =
+            destinations.filter(|address| !topology.is_somewhere(*address)).collect();
+        topology.connect(&own, &gateways);
+        for (protocol, address) in names.endpoints.union(&names.destinations) {
+            topology.serve(*protocol, *address);
+        }
+        topology
+    }
+
+    /// Where packets of an origin start, and the source address to use, if it has to be told.
+    pub(crate) fn origin(&self, from: &Origin, to: SocketAddr) -> (&Namespace, Option<IpAddr>) {
+        let source = from.address(to.ip(), to.ip());
+        match from {
+            Origin::Node => (&self.node, None),
+            Origin::Pod(address) => (&self.pods[address], Some(source)),
+            Origin::RemotePod(_) => (&self.remote.namespace, Some(source)),
+            Origin::Client(_) => (&self.clients.namespace, Some(source)),
+        }
+    }
+
+    fn connect(&self, own: &BTreeSet<IpAddr>, gateways: &BTreeSet<IpAddr>) {
+        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            self.node.set(key, "1");
+        }
+        let neighbour = |device: &str, namespace: &Namespace, here: &BTreeSet<IpAddr>| {
+            self.node.connect(device, namespace, "eth0");
+            // NDP answers for addresses of the interface only, so each needs one.
+            here.iter().fold(String::new(), |mut commands, address| {
+                let _ = writeln!(commands, "addr add {address} dev {device}{}", nodad(*address));
+                commands
+            })
+        };
+        let mut commands = neighbour("ext", &self.clients.namespace, own);
+        commands += &neighbour("remote", &self.remote.namespace, gateways);
+        commands += &neighbour("elsewhere", &self.elsewhere.namespace, gateways);
+        self.clients.namespace.ip(&behind(own, &self.clients.addresses));
+        self.remote.namespace.ip(&behind(gateways, &self.remote.addresses));
+        let mut addresses = self.elsewhere.addresses.clone();
+        addresses.extend(ROUTERS.map(|text| text.parse::<IpAddr>().unwrap()));
+        self.elsewhere.namespace.ip(&behind(gateways, &addresses));
+        for (place, device) in [(&self.clients, "ext"), (&self.remote, "remote")] {
+            for address in &place.addresses {
+                let _ = writeln!(commands, "route add {address} dev {device}");
+            }
+        }
+        for (number, (address, pod)) in self.pods.iter().enumerate() {
+            let device = format!("pod{number}");
+            commands += &neighbour(&device, pod, gateways);
+            let _ = writeln!(commands, "route add {address} dev {device}");
+            pod.ip(&behind(gateways, &[*address].into()));
+        }
+        for router in ROUTERS {
+            let _ = writeln!(commands, "route add {router} dev elsewhere");
+            let _ = writeln!(commands, "route add default via {router}");
+        }
+        self.node.ip(&commands);
+    }
+
+    fn serve(&self, protocol: u8, address: SocketAddr) {
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .find(|known| known.number() == protocol)
+            .unwrap();
+        if protocol == Protocol::Sctp && !has_sctp() {
+            return;
+        }
+        self.home(address.ip()).run(move || serve(protocol, address));
+    }
+
+    /// Who has an address when no Service changes it.
+    fn home(&self, address: IpAddr) -> &Namespace {
+        if self.node_addresses.contains(&address) {
+            return &self.node;
+        }
+        let places = [&self.remote, &self.clients];
+        let place = places.into_iter().find(|place| place.addresses.contains(&address));
+        let place = place.unwrap_or(&self.elsewhere);
+        self.pods.get(&address).unwrap_or(&place.namespace)
+    }
+
+    fn is_somewhere(&self, address: IpAddr) -> bool {
+        self.node_addresses.contains(&address)
+            || self.pods.contains_key(&address)
+            || self.remote.addresses.contains(&address)
+            || self.clients.addresses.contains(&address)
+    }
+}
+
+/// The other end of the node's default route.
+const ROUTERS: [&str; 2] = ["192.0.2.1", "2001:db8:ffff::1"];
+
+/// Commands that give `eth0` its addresses and let everything else go through a router.
+fn behind(router: &BTreeSet<IpAddr>, addresses: &BTreeSet<IpAddr>) -> String {
+    let mut commands = String::new();
+    for address in addresses {
+        let _ = writeln!(commands, "addr add {address} dev eth0{}", nodad(*address));
+    }
+    for router in router {
+        let has_family = addresses.iter().any(|address| address.is_ipv4() == router.is_ipv4());
+        if has_family {
+            let _ = writeln!(commands, "route add {router} dev eth0");
+            let _ = writeln!(commands, "route add default via {router}");
+        }
+    }
+    commands
+}
+
+/// IPv6 addresses are tentative for a while unless told otherwise.
+fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}
+
+fn names(story: &Story, own_pods: &[IpNet], node: &BTreeSet<IpAddr>) -> Names {
+    let mut names = Names::default();
+    let is_own = |address: &IpAddr| own_pods.iter().any(|network| network.contains(address));
+    for value in story.objects() {
+        let Ok(Object::EndpointSlice(slice)) = wire::to_model::object(&value) else { continue };
+        for port in &slice.ports {
+            for endpoint in &slice.endpoints {
+                let (Some(number), Some(address)) = (port.port, endpoint.addresses.first()) else {
+                    continue;
+                };
+                let socket = SocketAddr::new(*address, number.get());
+                names.endpoints.insert((port.protocol.number(), socket));
+            }
+        }
+    }
+    for (_, address) in &names.endpoints {
+        let address = address.ip();
+        if is_own(&address) {
+            names.pods.insert(address);
+        } else if !node.contains(&address) {
+            names.remote.insert(address);
+        }
+    }
+    for step in &story.steps {
+        let Action::Packet { from, to, protocol, .. } = &step.action else { continue };
+        names.destinations.insert((protocol.number(), *to));
+        let source = from.address(to.ip(), to.ip());
+        match from {
+            Origin::Pod(_) => names.pods.insert(source),
+            Origin::RemotePod(_) => names.remote.insert(source),
+            Origin::Client(_) => names.clients.insert(source),
+            Origin::Node => false,
+        };
+    }
+    names
+}
