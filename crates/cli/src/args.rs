@@ -85,7 +85,7 @@ Examples:
   portolan up -f app.yaml --nodes 4    your own objects on four nodes
   portolan up --detach                 return when everything answers")]
 pub(crate) struct Up {
-    /// Objects to apply instead of the examples (file, folder, or - for stdin)
+    /// Objects to apply instead of the examples (file, folder, or -)
     #[arg(short, long = "filename", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Number of nodes
@@ -208,17 +208,17 @@ pub(crate) struct Agent {
 /// kube-proxy's names of the ways to recognise local pods.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum DetectLocalMode {
-    /// By the pods' networks, see --cluster-cidr
+    /// By the pods' networks
     #[value(name = "ClusterCIDR")]
     ClusterCidr,
     /// By the podCIDRs of this Node
     #[default]
     #[value(name = "NodeCIDR")]
     NodeCidr,
-    /// By a bridge, see --pod-bridge-interface
+    /// By the bridge that pods are joined to
     #[value(name = "BridgeInterface")]
     BridgeInterface,
-    /// By the interface's name, see --pod-interface-name-prefix
+    /// By the name of the interface
     #[value(name = "InterfaceNamePrefix")]
     InterfaceNamePrefix,
     /// Not at all
