@@ -356,7 +356,8 @@ mod tests {
 
     #[test]
     fn help_fits_80_columns() {
-        let mut command = Arguments::command();
+        let mut command = Arguments::command().term_width(80);
+        command.build();
         for sub in command.get_subcommands_mut() {
             for line in sub.render_long_help().to_string().lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", sub.get_name());
