@@ -352,7 +352,14 @@ impl Pod {
     async fn patch_status(&self, status: &Value) -> Result<(), cluster::RequestError> {
         let (namespace, name) = &self.key;
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
-        let patch = json!({"metadata": {"uid": self.uid}, "status": status});
+        let mut patch = json!({"metadata": {"uid": self.uid}, "status": status});
+        // These lists merge by address: without the directive, the addresses of an earlier life
+        // of the pod would stay beside those of now.
+        for field in ["podIPs", "hostIPs"] {
+            if let Some(addresses) = patch["status"][field].as_array_mut() {
+                addresses.push(json!({"$patch": "replace"}));
+            }
+        }
         let client = &self.node.config.client;
         client
             .exchange(Method::PATCH, &path, "application/strategic-merge-patch+json", Some(&patch))
