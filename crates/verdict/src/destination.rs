@@ -49,14 +49,21 @@ pub(crate) fn find<'a>(
             None => Destination::UndeclaredPort,
         };
     }
-    for (kind, has) in
-        [(External::Listed, has_external_ip as Has), (External::LoadBalancer, has_vip)]
-    {
-        // An address may be shared by Services on different ports.
-        let found = services()
-            .filter(|service| serves_family(service, address) && has(service, address))
-            .find_map(|service| Some((service, declared(service, packet)?)));
-        if let Some((service, port)) = found {
+    // An address may be shared by Services on different ports. Whose it is when they claim the
+    // same port, Kubernetes leaves open: here the oldest Service's, then the first's by name.
+    let mut by_age: Vec<&Service> =
+        services().filter(|service| serves_family(service, address)).collect();
+    by_age.sort_by_key(|service| service.meta.created);
+    for service in by_age {
+        // D26: naming a load balancer address in externalIPs too does not open it.
+        let kind = if has_vip(service, address) {
+            External::LoadBalancer
+        } else if service.external_ips.contains(&address) {
+            External::Listed
+        } else {
+            continue;
+        };
+        if let Some(port) = declared(service, packet) {
             return Destination::External(service, port, kind);
         }
     }
@@ -75,8 +82,6 @@ pub(crate) fn find<'a>(
     Destination::Elsewhere
 }
 
-type Has = fn(&Service, IpAddr) -> bool;
-
 /// D1, D3: whose Services this dataplane serves.
 fn ours(service: &Service) -> bool {
     !matches!(service.kind, ServiceType::ExternalName(_))
@@ -88,10 +93,6 @@ fn ours(service: &Service) -> bool {
 /// there.
 fn serves_family(service: &Service, address: IpAddr) -> bool {
     service.cluster_ips.addresses().iter().any(|ip| same_family(*ip, address))
-}
-
-fn has_external_ip(service: &Service, address: IpAddr) -> bool {
-    service.external_ips.contains(&address)
 }
 
 /// D8.

@@ -22,7 +22,7 @@ use model::{
 };
 
 use crate::destination::Destination;
-use crate::endpoints::{Candidates, Chosen};
+use crate::endpoints::{Candidates, Chosen, Usable};
 
 /// Judges the first packet of a connection at the node of `context`.
 ///
@@ -108,8 +108,14 @@ fn deliver(trial: &Trial<'_>, chosen: Chosen, masquerade: bool) -> Verdict {
     };
     let source = trial.packet.source.ip();
     let addresses: BTreeSet<SocketAddr> = to.iter().map(|endpoint| endpoint.address).collect();
+    // The source is replaced on the way out of the node: what arrives for a pod on the host
+    // network does not leave it, and its replies come this way by themselves.
+    let stays = |endpoint: &&Usable| {
+        !trial.packet.from_node && trial.context.node_addresses.contains(&endpoint.address.ip())
+    };
     let masqueraded = to
         .iter()
+        .filter(|endpoint| !stays(endpoint))
         // D12: an endpoint that reaches itself must see the node, or it would answer itself.
         .filter(|endpoint| masquerade || (endpoint.local && endpoint.address.ip() == source))
         .map(|endpoint| endpoint.address)
