@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use model::{
-    Action as Do, Backend, Change, Cluster, Family, Frontend, FrontendKind, Kind, Masquerade,
-    NodeContext, NodeView, Outcome, Packet, ServiceView,
+    Action as Do, Backend, Change, Cluster, Family, Frontend, FrontendKind, Kind, LocalDetector,
+    Masquerade, NodeContext, NodeView, Outcome, Packet, ServiceView,
 };
 use plan::{AgentSettings, DetectorMode, NodePortAddresses};
 
@@ -131,7 +131,7 @@ pub(crate) fn simplify(outcome: &Outcome) -> Expected {
 }
 
 /// What a dataplane that follows the view to the letter does with the packet.
-fn planned(view: &NodeView, context: &NodeContext, packet: &Packet) -> Expected {
+pub(crate) fn planned(view: &NodeView, context: &NodeContext, packet: &Packet) -> Expected {
     let services = || view.services.values().map(|service| &**service);
     if let Some((service, frontend)) = services()
         .flat_map(|service| service.frontends.iter().map(move |frontend| (service, frontend)))
@@ -180,10 +180,12 @@ fn carry(
     }
     let pod = !packet.from_node
         && match &context.local_detector {
-            model::LocalDetector::NodeCidr(networks) => {
+            LocalDetector::NodeCidr(networks) | LocalDetector::ClusterCidr(networks) => {
                 networks.iter().any(|network| network.contains(&source))
             }
-            other => panic!("stories use NodeCidr, not {other:?}"),
+            LocalDetector::BridgeInterface(name) => packet.interface == *name,
+            LocalDetector::InterfacePrefix(prefix) => packet.interface.starts_with(prefix),
+            LocalDetector::None => false,
         };
     let action = if pod || packet.from_node { &frontend.internal } else { &frontend.external };
     let backends = match action {
@@ -198,10 +200,14 @@ fn carry(
         Masquerade::NodeOnly => packet.from_node,
     };
     let hairpin = |backend: &Backend| backend.local && backend.address.ip() == source;
+    // Masquerading is done to packets that leave the node.
+    let leaves = |backend: &Backend| {
+        packet.from_node || !context.node_addresses.contains(&backend.address.ip())
+    };
     let to: BTreeSet<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
     let masqueraded = backends
         .iter()
-        .filter(|backend| masquerade || hairpin(backend))
+        .filter(|backend| leaves(backend) && (masquerade || hairpin(backend)))
         .map(|backend| backend.address)
         .collect();
     Expected::Delivered { to, masqueraded }

@@ -8,9 +8,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arbitrary;
 mod in_fake;
 mod in_kernel;
 mod in_model;
+mod properties;
 mod story;
 
 use std::path::PathBuf;
