@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("no_endpoints_refuse_at_once", refusals),
     ("undeclared_ports_refuse_and_unallocated_addresses_are_silent", cluster_addresses),
     ("source_ranges_are_enforced", source_ranges),
+    ("icmp_errors_of_endpoints_reach_the_client", icmp_errors),
     ("affinity_keeps_a_client_at_its_endpoint", affinity),
 ];
 
@@ -270,7 +271,34 @@ fn source_ranges() {
     lab.node.run(|| assert!(silent("172.30.0.194:81"), "the node is checked too"));
 }
 
+fn icmp_errors() {
+    // D42: nobody listens on the endpoint's port; its kernel says so about its own address.
+    let deaf = |kind, endpoint| frontend(kind, Protocol::Udp, 53, balance(&[endpoint]));
+    let (lab, _dataplane) = lab(view([service(
+        "deaf",
+        [
+            deaf(FrontendKind::ClusterIp(ip("10.96.0.53")), "10.244.0.3:9"),
+            deaf(FrontendKind::ClusterIp(ip("fd00:10:96::53")), "[fd00:10:244::3]:9"),
+        ],
+    )]));
+    for place in [&lab.pods[0], &lab.client] {
+        place.run(|| {
+            for (own, address) in
+                [("0.0.0.0:0", "10.96.0.53:53"), ("[::]:0", "[fd00:10:96::53]:53")]
+            {
+                let socket = UdpSocket::bind(own).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                socket.connect(address).unwrap();
+                socket.send(b"anybody there").unwrap();
+                let error = socket.recv(&mut [0; 8]).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+            }
+        });
+    }
+}
+
 fn affinity() {
+    // D15, D17.
     let sticky = |mut frontend: Frontend| {
         frontend.affinity = Some(Affinity { timeout_seconds: 100 });
         frontend
