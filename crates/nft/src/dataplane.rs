@@ -114,7 +114,7 @@ impl<N: Netfilter> Dataplane<N> {
         Self { netfilter, settings, layout: None, unchecked: BTreeSet::new(), disturbed: false }
     }
 
-    /// Makes the kernel do what the view says, in one transaction.
+    /// Makes the kernel do what the view says, in one transaction (D45).
     ///
     /// The first call, and the first after a failed one, reads the tables back and changes only
     /// what differs, so that a restart interrupts nobody. Later calls cost as much as the
@@ -157,7 +157,7 @@ impl<N: Netfilter> Dataplane<N> {
         Ok(synced)
     }
 
-    /// Reads the tables back, compares them with the last synced view and repairs them. Does
+    /// Reads the tables back, compares them with the last synced view and repairs them (D50). Does
     /// nothing before the first sync and after a failed one.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Which tracked UDP connections lead nowhere (D36 to D38).
+//! Which tracked UDP connections lead nowhere (D36, D37, D38).
 //!
 //! TCP notices by itself that its peer is gone (D35). UDP clients that keep
 //! sending from one port would keep their conntrack entry, and with it an
@@ -103,6 +103,7 @@ mod tests {
 
     #[test]
     fn of_a_deleted_service_only_translated_connections_are_stale() {
+        // D37.
         assert!(stale().is_stale(at("10.96.0.11:53"), at("10.244.0.5:53")));
         assert!(!stale().is_stale(at("10.96.0.11:53"), at("10.96.0.11:53")));
     }

@@ -317,6 +317,7 @@ fn udp_frontends_that_changed_are_checked_for_stale_connections() {
 
 #[test]
 fn a_refused_transaction_is_an_error_and_the_next_sync_catches_up() {
+    // D45.
     let web = |endpoints: &[&str]| {
         view([service("web", [cluster_ip("10.96.0.10", 80, balance(endpoints))])])
     };

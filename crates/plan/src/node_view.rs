@@ -150,7 +150,7 @@ impl Planner {
         Self { view, claims: Claims::default(), planned: false }
     }
 
-    /// Plans the dirty Services again, or all of them when the context differs. Returns the
+    /// Plans the dirty Services again, or all of them when the context differs (D49). Returns the
     /// Services whose view changed, came or went.
     pub fn update(
         &mut self,

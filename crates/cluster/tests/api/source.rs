@@ -40,6 +40,7 @@ async fn next(source: &mut Source) -> Batch {
 
 #[tokio::test]
 async fn what_arrives_together_is_one_batch_and_says_that_it_is_complete() {
+    // D44.
     let server = Scripted::start([list(&[good("a"), good("b")])]).await;
     let client = server.client().await;
     let mut source = portolan_cluster::source(&client, &[Kind::Service], SourceOptions::Everything);

@@ -115,6 +115,7 @@ async fn http(port: u16, path: &str) -> String {
 
 #[test]
 fn endpoints_reach_the_kernel_and_leave_it() {
+    // D44.
     if !inside("agent::endpoints_reach_the_kernel_and_leave_it") {
         return;
     }
@@ -144,6 +145,7 @@ fn endpoints_reach_the_kernel_and_leave_it() {
 
 #[test]
 fn tables_that_somebody_deletes_come_back() {
+    // D50.
     if !inside("agent::tables_that_somebody_deletes_come_back") {
         return;
     }
@@ -164,6 +166,7 @@ fn tables_that_somebody_deletes_come_back() {
 
 #[test]
 fn a_restart_while_the_api_server_is_away_leaves_the_tables_alone() {
+    // D6, D48.
     if !inside("agent::a_restart_while_the_api_server_is_away_leaves_the_tables_alone") {
         return;
     }

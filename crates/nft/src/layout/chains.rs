@@ -247,6 +247,7 @@ fn off_cluster(family: Family, fixed: &Fixed) -> Vec<Rule> {
     rules
 }
 
+/// Every Service's destinations. Node ports are addresses like others: no socket is opened (D32).
 fn services(family: Family) -> Vec<Rule> {
     let address = Reg(0);
     let port = address.plus(address_words(family));
@@ -258,6 +259,7 @@ fn services(family: Family) -> Vec<Rule> {
     ]
 }
 
+/// Of new connections, so a change of the ranges concerns the next one (D29).
 fn source_ranges(family: Family) -> Vec<Rule> {
     let key = Reg(0);
     let client = key.plus(address_words(family) + 2);

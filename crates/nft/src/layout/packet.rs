@@ -83,7 +83,8 @@ pub(crate) fn from_this_node() -> Rule {
     ]
 }
 
-/// `ct state new`.
+/// `ct state new`. Established connections and the ICMP errors about them (state related), which
+/// conntrack translates back, are never looked at (D35, D42).
 pub(crate) fn new_connection() -> Rule {
     ct_bit(CtKey::State, CT_STATE_NEW)
 }

@@ -58,6 +58,7 @@ fn open() -> Dataplane {
 const BOTH: [&str; 2] = ["10.244.0.2:8080", "10.244.0.3:8080"];
 
 fn one_endpoint() {
+    // D45.
     Namespace::new().run(|| {
         let mut dataplane = open();
         let others = (0..50).map(|number| {
@@ -81,6 +82,7 @@ fn one_endpoint() {
 }
 
 fn established() {
+    // D35.
     let lab = Lab::new();
     let mut dataplane = lab.node.run(|| {
         let mut dataplane = open();
@@ -114,6 +116,7 @@ fn restart() {
 }
 
 fn leftovers() {
+    // D46.
     Namespace::new().run(|| {
         open().sync(&view([web(&BOTH), dns(&BOTH)])).unwrap();
         let mut dataplane = open();
@@ -124,6 +127,7 @@ fn leftovers() {
 }
 
 fn foreign_change() {
+    // D50.
     if testkit::program("nft").is_none() {
         return testkit::skip("foreign_changes_are_noticed_and_repaired", "no nft program");
     }
@@ -181,6 +185,7 @@ fn woken(watch: &impl AsFd) -> bool {
 }
 
 fn cleanup() {
+    // D48.
     Namespace::new().run(|| {
         let mut dataplane = open();
         dataplane.sync(&view([web(&BOTH)])).unwrap();
@@ -220,6 +225,7 @@ fn nft_reads() {
 }
 
 fn stale_udp() {
+    // D36.
     let lab = Lab::new();
     let mut dataplane = lab.node.run(|| {
         let mut dataplane = open();
@@ -245,6 +251,7 @@ fn stale_udp() {
 }
 
 fn unrelated_udp() {
+    // D38.
     let lab = Lab::new();
     lab.client.run(|| {
         // A server outside that happens to use the number of a node port.

@@ -49,7 +49,7 @@ proptest! {
                 let _ = dataplane.sync(planner.view());
             }
         }
-        // The node itself changes as well: its addresses, its zone, its detector.
+        // D49: the node itself changes as well: its addresses, its zone, its detector.
         let context = contexts.last().unwrap();
         planner.update(&now, context, &BTreeSet::new());
         let done = (0..20).any(|_| dataplane.sync(planner.view()).is_ok());
@@ -125,7 +125,7 @@ fn agree(
 }
 
 /// Whether tables are those of a fresh load. They may hold chains for treatments that nobody
-/// uses any more and number endpoints otherwise (both keep transactions small), so: every set
+/// uses any more (D46) and number endpoints otherwise (both keep transactions small), so: every set
 /// has as many elements as in a fresh load, and a process that takes the tables over makes them
 /// equal to the last byte.
 fn same_tables(view: &NodeView, mut kernel: Fake) -> Result<(), TestCaseError> {
