@@ -83,7 +83,7 @@ pub fn up(config: &LabConfig, progress: &mut dyn FnMut(Progress)) -> Result<(), 
 
 /// `lab-supervisor`: makes the namespaces and waits for their pid 1.
 pub(crate) fn supervisor_main(detach: bool) -> ExitCode {
-    let ended = sandbox::leave(detach).and_then(|()| {
+    let ended = unblock_signals().and_then(|()| sandbox::leave(detach)).and_then(|()| {
         sandbox::this_program(crate::supervisor::INIT)
             .status()
             .map_err(|source| LabError::System { action: "start the lab's first process", source })
@@ -210,6 +210,12 @@ fn start(
     line.push(b'\n');
     stdin.write_all(&line).map_err(failed)?;
     Ok((child, stdin, stdout))
+}
+
+/// The outer process reads its signals from a descriptor and has blocked them, and a blocked
+/// signal stays blocked through fork and exec: no process of the lab would hear SIGTERM.
+fn unblock_signals() -> Result<(), LabError> {
+    SigSet::empty().thread_set_mask().map_err(LabError::system("unblock signals"))
 }
 
 fn block_signals() -> Result<SignalFd, LabError> {
