@@ -19,7 +19,7 @@ const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers"
 ///
 /// A node may announce unless it is labelled out of load balancing; with policy Local it also needs
 /// an endpoint of the Service that can answer. Whether a node is alive is for the caller to say: the
-/// Ready condition of the Node object comes too late to be of use.
+/// Ready condition of the Node object comes too late to be of use (C25).
 pub fn adverts(cluster: &Cluster, alive: &BTreeSet<NodeName>) -> Adverts {
     let announcing: BTreeSet<&NodeName> = cluster
         .nodes
@@ -43,6 +43,7 @@ pub fn adverts(cluster: &Cluster, alive: &BTreeSet<NodeName>) -> Adverts {
         .collect()
 }
 
+/// C26.
 fn is_excluded(node: &Node) -> bool {
     node.meta.labels.contains_key(EXCLUDED) || node.meta.deleting.is_some()
 }

@@ -64,7 +64,7 @@ impl AddressRange {
         band(self.size(), 16, 256).min(self.count())
     }
 
-    /// Whether a Service may have this address.
+    /// Whether a Service may have this address (A1).
     pub fn is_usable(&self, address: IpAddr) -> bool {
         self.index(address).is_some_and(|index| index < self.count())
     }
@@ -203,6 +203,7 @@ fn band(size: u128, step: u128, max: u128) -> u128 {
 }
 
 /// Scans `lower..count` and then `0..lower`, each from `start` to the end and from its beginning.
+/// A2.
 fn scan(
     lower: u128,
     count: u128,
@@ -233,6 +234,7 @@ mod tests {
 
     #[test]
     fn bands_have_the_documented_sizes() {
+        // A2.
         for (network, usable, lower) in [
             ("10.0.0.0/28", 14, 0),
             ("10.0.0.0/27", 30, 16),
@@ -251,6 +253,7 @@ mod tests {
 
     #[test]
     fn the_broadcast_address_is_usable_with_ipv6_only() {
+        // A1.
         assert!(!range("10.0.0.0/24").is_usable("10.0.0.255".parse().unwrap()));
         assert!(range("fd00::/120").is_usable("fd00::ff".parse().unwrap()));
         assert!(!range("fd00::/120").is_usable("fd00::".parse().unwrap()));
@@ -259,6 +262,7 @@ mod tests {
 
     #[test]
     fn the_lower_band_is_used_only_when_the_upper_one_is_full() {
+        // A2.
         let range = range("10.0.0.0/24");
         let last_upper: IpAddr = "10.0.0.200".parse().unwrap();
         let first_upper: IpAddr = "10.0.0.17".parse().unwrap();
@@ -271,6 +275,7 @@ mod tests {
 
     #[test]
     fn a_static_value_may_come_from_either_band() {
+        // A3.
         let range = range("10.0.0.0/24");
         assert_eq!(range.check_static("10.0.0.1".parse().unwrap(), |_| false), Ok(()));
         assert_eq!(range.check_static("10.0.0.254".parse().unwrap(), |_| false), Ok(()));

@@ -24,7 +24,7 @@ const MAX_ADDRESSES: usize = 1000;
 /// Brings the Endpoints object of a Service in line with its pods.
 ///
 /// When the Service is gone its object goes, too, but only if this controller made it: Endpoints may
-/// be written by hand before their Service.
+/// be written by hand before their Service (C18).
 pub fn endpoints(cluster: &Cluster, name: &ServiceName) -> Reconciled {
     let mut result = Reconciled::default();
     let key = EndpointsName::new(name.namespace.clone(), name.name.clone());
@@ -151,7 +151,7 @@ impl Subsets {
     }
 }
 
-/// Cuts down to the maximum, ready addresses first; says whether anything was cut.
+/// Cuts down to the maximum, ready addresses first; says whether anything was cut (C19).
 fn truncate(subsets: &mut Vec<EndpointsSubset>) -> bool {
     let mut room = MAX_ADDRESSES;
     let mut cut = false;

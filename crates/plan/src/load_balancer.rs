@@ -65,7 +65,7 @@ impl AddressPool {
 /// Services, so that two of them can never get the same address.
 ///
 /// Addresses that a Service already has are kept while they are in the pool; then those asked for are
-/// given, and then the first free ones, older Services first.
+/// given, and then the first free ones, older Services first (C21).
 pub fn load_balancer(cluster: &Cluster, pool: &AddressPool) -> Reconciled {
     let mut result = Reconciled::default();
     let mut ours: Vec<&Service> = Vec::new();
@@ -88,7 +88,7 @@ pub fn load_balancer(cluster: &Cluster, pool: &AddressPool) -> Reconciled {
     result
 }
 
-/// Whether this controller looks after the Service.
+/// Whether this controller looks after the Service (C20).
 pub(crate) fn is_ours(service: &Service) -> bool {
     let class = service.load_balancer().map(|load_balancer| &load_balancer.class);
     class.is_some_and(|class| class.as_deref().is_none_or(|class| class == CLASS))
@@ -145,7 +145,7 @@ impl<'a> Allocation<'a> {
         }
     }
 
-    /// Gives the Service an address of every family that it still lacks; says what failed.
+    /// Gives the Service an address of every family that it still lacks; says what failed (C22).
     fn complete(&mut self, service: &Service) -> Vec<Reason> {
         let Requests { addresses, invalid } = requests(service);
         let mut failures: Vec<Reason> = invalid;
@@ -234,7 +234,7 @@ struct Requests {
     invalid: Vec<Reason>,
 }
 
-/// What a Service asks for: the annotation wins over `spec.loadBalancerIP`.
+/// What a Service asks for: the annotation wins over `spec.loadBalancerIP` (C23).
 fn requests(service: &Service) -> Requests {
     let mut requests = Requests { addresses: Vec::new(), invalid: Vec::new() };
     let Some(text) = service.meta.annotations.get(REQUEST) else {
@@ -252,7 +252,7 @@ fn requests(service: &Service) -> Requests {
     requests
 }
 
-/// Writes what differs; the finalizer comes before the first address.
+/// Writes what differs; the finalizer comes before the first address (C24).
 fn write(
     service: &Service,
     given: Option<&BTreeMap<Family, IpAddr>>,

@@ -28,7 +28,7 @@ const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const MAX_ADDRESSES: usize = 1000;
 
 /// Brings the mirrored slices of an Endpoints object in line with it, and removes them when the
-/// object is gone, opted out, or its Service has a selector or is gone.
+/// object is gone, opted out, or its Service has a selector or is gone (C16).
 pub fn mirroring(cluster: &Cluster, name: &EndpointsName) -> Reconciled {
     let mut result = Reconciled::default();
     let service = ServiceName::new(name.namespace.clone(), name.name.clone());
@@ -146,6 +146,7 @@ fn mirrored(subset: &EndpointsSubset) -> impl Iterator<Item = (&EndpointsAddress
     ready.chain(not_ready).take(MAX_ADDRESSES)
 }
 
+/// C17.
 fn too_many(subset: &EndpointsSubset) -> usize {
     (subset.addresses.len() + subset.not_ready_addresses.len()).saturating_sub(MAX_ADDRESSES)
 }

@@ -93,7 +93,7 @@ impl Packer<'_> {
         packed
     }
 
-    /// Packs the endpoints of one port list into the slices that have it.
+    /// Packs the endpoints of one port list into the slices that have it (C7).
     fn pack_group(&self, slices: &[&EndpointSlice], group: Group, packed: &mut Packed) {
         let mut missing: BTreeMap<_, _> =
             group.endpoints.into_iter().map(|endpoint| (key(&endpoint), endpoint)).collect();
@@ -155,7 +155,7 @@ impl Packer<'_> {
         }
     }
 
-    /// There is always at least one slice: the last one to go becomes the placeholder.
+    /// There is always at least one slice: the last one to go becomes the placeholder (C8).
     fn keep_placeholder(&self, existing: usize, packed: &mut Packed) {
         let none_left = existing == packed.delete.len() && packed.create.is_empty();
         if !self.placeholder || !none_left {

@@ -33,7 +33,7 @@ pub(crate) fn matches(selector: &Labels, labels: &Labels) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Whether a pod can be an endpoint: it has an address and has not ended for good.
+/// Whether a pod can be an endpoint: it has an address and has not ended for good (C2).
 pub(crate) fn has_address(pod: &Pod) -> bool {
     !pod.ips.is_empty() && !pod.phase.is_finished()
 }

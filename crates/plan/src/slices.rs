@@ -25,7 +25,7 @@ const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const MAX_ENDPOINTS: usize = 100;
 
 /// Brings the slices of a Service in line with its pods. For a Service that is gone or has no
-/// selector there is nothing to do: garbage collection removes what it left.
+/// selector there is nothing to do: garbage collection removes what it left (C1).
 pub fn slices(cluster: &Cluster, name: &ServiceName) -> Reconciled {
     let mut result = Reconciled::default();
     let Some(service) = cluster.services.get(name) else { return result };
@@ -49,6 +49,7 @@ pub fn slices(cluster: &Cluster, name: &ServiceName) -> Reconciled {
             max: MAX_ENDPOINTS,
             placeholder: family.is_some(),
             owns_annotations: false,
+            // C11.
             may_create: service.meta.deleting.is_none(),
         };
         let mut groups = family
@@ -73,13 +74,13 @@ pub fn slices(cluster: &Cluster, name: &ServiceName) -> Reconciled {
     result
 }
 
-/// Slices of other managers are left alone, and so are those that are on their way out.
+/// Slices of other managers are left alone, and so are those that are on their way out (C10).
 fn is_ours(slice: &EndpointSlice) -> bool {
     slice.meta.labels.get(MANAGED_BY).is_some_and(|manager| manager == CONTROLLER)
         && slice.meta.deleting.is_none()
 }
 
-/// The wanted families first, then types that are left over from before.
+/// The wanted families first, then types that are left over from before (C5).
 fn address_types(service: &Service, existing: &[&EndpointSlice]) -> BTreeSet<AddressType> {
     let wanted = service.families.iter().map(|family| AddressType::Ip(*family));
     wanted.chain(existing.iter().map(|slice| slice.address_type)).collect()
@@ -105,11 +106,12 @@ fn template(service: &Service, address_type: AddressType) -> EndpointSlice {
     }
 }
 
-/// The Service's labels, but for those that mean something on slices.
+/// The Service's labels, but for those that mean something on slices (C9).
 fn labels(service: &Service) -> Labels {
     let mut labels = service.meta.labels.clone();
     labels.remove(HEADLESS);
     if !has_cluster_ip(service) {
+        // C13.
         labels.insert(HEADLESS.to_owned(), String::new());
     }
     labels.insert(SERVICE_NAME.to_owned(), service.meta.name.to_string());
@@ -117,7 +119,7 @@ fn labels(service: &Service) -> Labels {
     labels
 }
 
-/// The endpoints of one family, grouped by the ports they resolve to.
+/// The endpoints of one family, grouped by the ports they resolve to (C3, C6).
 fn groups(cluster: &Cluster, service: &Service, family: Family, report: &mut Report) -> Groups {
     let mut groups = Groups::new();
     let pods = selected(cluster, &service.meta.namespace, &service.selector);
@@ -144,7 +146,7 @@ fn groups(cluster: &Cluster, service: &Service, family: Family, report: &mut Rep
     groups
 }
 
-/// A pod as an endpoint (semantics 3.2), still without zone and hints.
+/// A pod as an endpoint (semantics 3.2), still without zone and hints (C4, C12).
 fn endpoint(pod: &Pod, service: &Service, family: Family) -> Endpoint {
     let terminating = pod.meta.deleting.is_some();
     let of_family = |address: &_| Family::of(*address) == family;
@@ -171,6 +173,7 @@ fn share_out(cluster: &Cluster, groups: &mut Groups) -> Result<(), String> {
 }
 
 /// Hints by `trafficDistribution` (KEP-4444, KEP-3015): only ready endpoints with a zone have any.
+/// C14.
 fn hints(service: &Service, endpoint: &Endpoint) -> Hints {
     let mut hints = Hints::default();
     let Some(distribution) = service.traffic_distribution else { return hints };

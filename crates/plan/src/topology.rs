@@ -32,6 +32,7 @@ pub(crate) fn is_auto(annotations: &Labels) -> bool {
 /// # Errors
 ///
 /// In the controller's words, when the endpoints cannot be shared out; hints are left as they are.
+/// C15.
 pub(crate) fn share_out(cluster: &Cluster, endpoints: &mut [&mut Endpoint]) -> Result<(), String> {
     let cpu = cpu_by_zone(cluster)?;
     let ready = || endpoints.iter().enumerate().filter(|(_, one)| one.conditions.ready);

@@ -73,6 +73,7 @@ impl Allocator {
         }
     }
 
+    /// A12.
     fn change_second(
         &self,
         new: &mut Value,
@@ -166,6 +167,7 @@ impl Allocator {
         Ok(address.to_string())
     }
 
+    /// A3, A5.
     fn take_static(
         &self,
         service: &Value,

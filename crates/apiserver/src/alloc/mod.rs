@@ -150,7 +150,7 @@ impl Allocator {
         addresses::ip_address(address, namespace, name, resources)
     }
 
-    /// Whether a write under way has the address.
+    /// Whether a write under way has the address (A21).
     pub(crate) fn is_pending(&self, address: IpAddr) -> bool {
         self.held().addresses.contains(&address)
     }

@@ -38,7 +38,7 @@ impl<'a> PortRequest<'a> {
         }
     }
 
-    /// Node ports of a new Service: ports with equal numbers share one.
+    /// Node ports of a new Service: ports with equal numbers share one (A8).
     pub(super) fn for_new(&mut self, service: &mut Value) -> Outcome<()> {
         if !has_node_ports(service) {
             return Ok(());
@@ -107,7 +107,7 @@ impl<'a> PortRequest<'a> {
         Ok(())
     }
 
-    /// The health check node port: the one asked for, or any.
+    /// The health check node port: the one asked for, or any (A7).
     pub(super) fn for_health_check(&mut self, service: &mut Value) -> Outcome<()> {
         let asked = service["spec"]["healthCheckNodePort"].as_i64().unwrap_or(0);
         let port = if asked == 0 {
@@ -132,6 +132,7 @@ impl<'a> PortRequest<'a> {
         })
     }
 
+    /// A9.
     fn try_static(&mut self, asked: i64) -> Result<u16, String> {
         let (first, last) = self.limits;
         let outside = || {
@@ -159,6 +160,7 @@ impl<'a> PortRequest<'a> {
         Ok(port.get())
     }
 
+    /// A10.
     fn take_any(&mut self) -> Outcome<u16> {
         if self.reservation.is_dry_run() {
             let highest = self.taken.last().copied().unwrap_or(DRY_RUN_BELOW);

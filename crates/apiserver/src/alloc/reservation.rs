@@ -31,6 +31,7 @@ impl Reservation {
         reservation
     }
 
+    /// A11.
     pub(super) fn is_dry_run(&self) -> bool {
         self.dry_run
     }
@@ -55,7 +56,7 @@ impl Reservation {
         self.released_ports.extend(held_ports(old).difference(&kept));
     }
 
-    /// Adds the IPAddress objects to the transaction that writes the Service.
+    /// Adds the IPAddress objects to the transaction that writes the Service (A4).
     pub(crate) fn write(
         &self,
         transaction: &mut Transaction,
@@ -86,6 +87,7 @@ impl Reservation {
 }
 
 impl Drop for Reservation {
+    /// A6.
     fn drop(&mut self) {
         let mut held = lock(&self.held);
         // Once stored, the IPAddress object says that the address is taken.

@@ -125,7 +125,7 @@ async fn follow_all(
 }
 
 /// The default ranges. A single range may become dual; any other difference between flags and
-/// state is left alone, because Services have addresses from it.
+/// state is left alone, because Services have addresses from it (A19).
 async fn service_cidr(registry: &Registry) -> Result<(), BootstrapError> {
     let wanted = objects::service_cidr(&registry.config().env);
     let Some(own) = registry.own(CIDRS, "", "kubernetes") else { return Ok(()) };
@@ -161,7 +161,7 @@ async fn namespace_content(registry: &Registry, namespace: &str) -> Result<(), B
     keep(registry, CONFIG_MAPS, namespace, objects::ROOT_CERTIFICATE, &["data"], wanted).await
 }
 
-/// Service `default/kubernetes` and where it leads.
+/// Service `default/kubernetes` and where it leads (A20).
 async fn kubernetes_service(registry: &Registry) -> Result<(), BootstrapError> {
     let env = &registry.config().env;
     let wanted = objects::service(env);

@@ -73,7 +73,7 @@ impl Target {
     }
 }
 
-/// A ready endpoint that is a pod of the same Namespace, found through the Endpoints object.
+/// A ready endpoint that is a pod of the same Namespace, found through the Endpoints object (S18).
 fn service(server: &Server, namespace: &str, target: &Target) -> Result<Place, Failure> {
     let service = object(server, "services", namespace, &target.name)?;
     let none = || {
@@ -228,6 +228,7 @@ mod tests {
 
     #[test]
     fn the_port_of_the_name_is_taken_from_its_subset() {
+        // S18.
         let subset = json!({
             "addresses": [{ "ip": "10.0.0.1" }, { "ip": "10.0.0.2" }],
             "ports": [{ "name": "a", "port": 1 }, { "port": 2 }],

@@ -40,7 +40,7 @@ pub(super) enum Written {
 }
 
 impl Registry {
-    /// PUT.
+    /// PUT (S22).
     pub(super) async fn update(&self, request: &Request) -> Outcome<Answer> {
         let row = request.kind;
         let name = request.name();
@@ -146,6 +146,7 @@ impl Registry {
     pub(super) async fn write(&self, change: Change<'_>) -> Outcome<Written> {
         let Change { request, record, old, mut new, is_conditional, mut warnings } = change;
         let (row, env, name) = (request.kind, &self.config.env, request.name());
+        // S21.
         let is_status = request.subresource() == "status";
         let reservation =
             if is_status { Reservation::default() } else { self.reserve(request, &mut new, old)? };

@@ -95,7 +95,7 @@ impl Repair {
         again
     }
 
-    /// All addresses of one Service.
+    /// All addresses of one Service (A13).
     async fn check_service(
         &mut self,
         registry: &Registry,

@@ -54,7 +54,7 @@ impl Pass for Lifecycle {
     }
 }
 
-/// Finalizer and condition of a range in use.
+/// Finalizer and condition of a range in use (A17).
 async fn settle(own: &Own<'_>, cidr: &Value) -> Duration {
     let mut finalizers = meta::finalizers(cidr);
     if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {

@@ -62,7 +62,7 @@ impl Pass for Repair {
 }
 
 impl Repair {
-    /// Counts the pass for every unused port; those that are to be freed now.
+    /// Counts the pass for every unused port; those that are to be freed now (A16).
     fn count_unused(&mut self, taken: &BTreeSet<u16>, used: &BTreeSet<u16>) -> Vec<u16> {
         let mut unused = BTreeMap::new();
         let mut leaked = Vec::new();
@@ -92,6 +92,7 @@ mod tests {
 
     #[test]
     fn a_leaked_port_is_freed_in_the_third_pass() {
+        // A16.
         let mut repair = Repair::default();
         let taken = BTreeSet::from([30000, 30001]);
         let used = BTreeSet::from([30001]);

@@ -11,6 +11,7 @@ fn ports(service: &Value) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_service_and_its_addresses_are_one() {
+    // A4.
     let world = World::new().await;
     let spec = json!({ "ipFamilyPolicy": "RequireDualStack" });
     let created = world.create(SERVICES, service("web", spec)).await.unwrap();
@@ -33,6 +34,7 @@ async fn a_service_and_its_addresses_are_one() {
 
 #[tokio::test]
 async fn a_taken_or_foreign_address_is_refused() {
+    // A5.
     let world = World::new().await;
     for (address, why) in [
         ("10.96.0.1", "provided IP is already allocated"),
@@ -51,6 +53,7 @@ async fn a_taken_or_foreign_address_is_refused() {
 
 #[tokio::test]
 async fn a_create_that_fails_later_gives_everything_back() {
+    // A6.
     let world = World::new().await;
     let spec = json!({ "type": "NodePort", "clusterIP": "10.96.0.76",
         "ports": [{ "name": "A", "port": 80, "nodePort": 30073 }] });
@@ -62,6 +65,7 @@ async fn a_create_that_fails_later_gives_everything_back() {
 
 #[tokio::test]
 async fn ports_with_equal_numbers_share_a_node_port_on_create() {
+    // A8.
     let world = World::new().await;
     let spec = json!({ "type": "NodePort", "ports": [
         { "name": "t", "port": 80, "protocol": "TCP" },
@@ -77,6 +81,7 @@ async fn ports_with_equal_numbers_share_a_node_port_on_create() {
 
 #[tokio::test]
 async fn two_services_never_share_a_node_port() {
+    // A9.
     let world = World::new().await;
     let spec = |protocol: &str| {
         json!({ "type": "NodePort", "ports": [
@@ -95,6 +100,7 @@ async fn two_services_never_share_a_node_port() {
 
 #[tokio::test]
 async fn a_full_pool_refuses_and_a_freed_port_is_drawn_again() {
+    // A10.
     let world = World::with(env(&["10.96.0.0/28"], (30000, 30001))).await;
     let spec = json!({ "type": "NodePort", "ports": [
         { "name": "a", "port": 80 }, { "name": "b", "port": 81 },
@@ -111,6 +117,7 @@ async fn a_full_pool_refuses_and_a_freed_port_is_drawn_again() {
 
 #[tokio::test]
 async fn a_full_range_refuses_and_headless_services_do_not_care() {
+    // A10.
     let world = World::with(env(&["10.96.0.0/28"], (30000, 30007))).await;
     for number in 0..13 {
         world.create(SERVICES, service(&format!("s{number}"), json!({}))).await.unwrap();
@@ -128,6 +135,7 @@ async fn a_full_range_refuses_and_headless_services_do_not_care() {
 
 #[tokio::test]
 async fn a_dry_run_reserves_nothing() {
+    // A11.
     let world = World::new().await;
     let spec = json!({ "type": "NodePort", "ports": [
         { "name": "a", "port": 80 }, { "name": "b", "port": 81, "nodePort": 30069 },
@@ -142,6 +150,7 @@ async fn a_dry_run_reserves_nothing() {
 
 #[tokio::test]
 async fn types_and_families_change_and_give_back() {
+    // A12.
     let world = World::new().await;
     let path = "services/default/s";
     let spec = json!({ "type": "ExternalName", "externalName": "a.example.com" });
@@ -173,6 +182,7 @@ async fn types_and_families_change_and_give_back() {
 
 #[tokio::test]
 async fn a_health_check_port_comes_from_the_same_pool() {
+    // A7.
     let world = World::new().await;
     let spec = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local",
         "healthCheckNodePort": 30071, "ports": [{ "port": 80, "nodePort": 30071 }] });
@@ -186,6 +196,7 @@ async fn a_health_check_port_comes_from_the_same_pool() {
 
 #[tokio::test]
 async fn a_missing_ip_address_is_repaired() {
+    // A13.
     let world = World::new().await;
     let created = world.create(SERVICES, service("web", json!({}))).await.unwrap();
     let path = format!("ipaddresses/-/{}", created["spec"]["clusterIP"].as_str().unwrap());
@@ -196,6 +207,7 @@ async fn a_missing_ip_address_is_repaired() {
 
 #[tokio::test]
 async fn many_at_once_never_share() {
+    // A21.
     let world = World::with(env(&["10.96.0.0/24"], (30000, 30099))).await;
     let spec = json!({ "type": "NodePort" });
     let names: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
@@ -212,6 +224,7 @@ async fn many_at_once_never_share() {
 
 #[tokio::test]
 async fn of_many_that_want_one_address_one_gets_it() {
+    // A21.
     let world = World::new().await;
     let spec = json!({ "clusterIP": "10.96.0.50" });
     let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();

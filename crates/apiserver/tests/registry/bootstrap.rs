@@ -25,6 +25,7 @@ async fn a_new_cluster_has_what_every_cluster_has() {
 
 #[tokio::test]
 async fn service_kubernetes_comes_back() {
+    // A20.
     let world = World::new().await;
     let uid = world.get("services/default/kubernetes").await.unwrap()["metadata"]["uid"].clone();
     world.delete("services/default/kubernetes", Value::Null).await.unwrap();
@@ -45,6 +46,7 @@ async fn a_new_namespace_gets_its_content() {
 
 #[tokio::test]
 async fn a_service_cidr_gets_its_finalizer_and_condition() {
+    // A17.
     let world = World::new().await;
     let cidr = world
         .until("servicecidrs/-/kubernetes", |cidr| {
@@ -58,6 +60,7 @@ async fn a_service_cidr_gets_its_finalizer_and_condition() {
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_a_second_family_is_added() {
+    // A19.
     let directory = tempfile::tempdir().unwrap();
     let open = async |cidrs: &[&str]| {
         Registry::open(config(directory.path(), env(cidrs, (30000, 30010)))).await.unwrap()

@@ -57,6 +57,7 @@ async fn a_stale_update_loses_and_a_no_op_changes_nothing() {
 
 #[tokio::test]
 async fn put_to_a_missing_name_depends_on_the_kind() {
+    // S22.
     let world = World::new().await;
     let failure = world.update("configmaps/default/a", config_map("a", "1")).await.unwrap_err();
     assert_eq!(failure.code, 404);
@@ -73,6 +74,7 @@ async fn put_to_a_missing_name_depends_on_the_kind() {
 
 #[tokio::test]
 async fn a_status_write_keeps_the_spec_and_a_spec_write_the_status() {
+    // S21.
     let world = World::new().await;
     let spec = json!({ "type": "LoadBalancer" });
     world.create("services/default", service("s", spec)).await.unwrap();

@@ -41,6 +41,7 @@ fn with(service: Service, extra: impl IntoIterator<Item = Object>, count: usize)
 
 #[test]
 fn policy_local_is_announced_from_nodes_with_endpoints_only() {
+    // C25.
     let local = Service { external_traffic_policy: TrafficPolicy::Local, ..one() };
     let alive = nodes(4).1;
     let slice = |endpoints| slice("s", endpoints).object();
@@ -54,6 +55,7 @@ fn policy_local_is_announced_from_nodes_with_endpoints_only() {
 
 #[test]
 fn excluded_and_dead_nodes_do_not_announce() {
+    // C26.
     let mut excluded = node("node1");
     let label = "node.kubernetes.io/exclude-from-external-load-balancers".to_owned();
     excluded.meta.labels.insert(label, String::new());
@@ -98,6 +100,7 @@ proptest! {
         count in 2usize..8,
         lost in any::<prop::sample::Index>(),
     ) {
+        // C25.
         let addresses: Vec<String> =
             addresses.iter().map(|last| format!("172.30.1.{last}")).collect();
         let cluster = with(balanced(&addresses), [], count);

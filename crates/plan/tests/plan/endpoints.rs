@@ -29,6 +29,7 @@ fn name() -> EndpointsName {
 
 #[test]
 fn ready_and_unready_addresses_are_apart_and_terminating_ones_are_missing() {
+    // C18.
     let mut unready = pod("b", "10.244.0.6");
     unready.ready = false;
     let mut terminating = pod("c", "10.244.0.7");
@@ -81,6 +82,7 @@ fn ports_with_the_same_addresses_share_a_subset() {
 
 #[test]
 fn more_than_a_thousand_addresses_are_cut_ready_ones_first() {
+    // C19.
     let pods = (0..1010).map(|number| {
         let mut pod =
             pod(&format!("p{number:04}"), &format!("10.244.{}.{}", number / 200, number % 200));
@@ -135,6 +137,7 @@ fn mirror(server: &mut Server) -> Vec<Write> {
 
 #[test]
 fn hand_made_endpoints_are_mirrored_per_family() {
+    // C16.
     let object = hand_made(&["192.0.2.1", "2001:db8::1", "192.0.2.2"]);
     let mut server = Server::new(cluster([without_selector().object(), object.object()]));
     mirror(&mut server);
@@ -159,6 +162,7 @@ fn hand_made_endpoints_are_mirrored_per_family() {
 
 #[test]
 fn mirrored_slices_go_when_mirroring_ends() {
+    // C16.
     let server = || {
         let objects = [without_selector().object(), hand_made(&["192.0.2.1"]).object()];
         let mut server = Server::new(cluster(objects));
@@ -185,6 +189,7 @@ fn mirrored_slices_go_when_mirroring_ends() {
 
 #[test]
 fn addresses_beyond_a_thousand_are_reported_once() {
+    // C17.
     let addresses: Vec<String> =
         (0..1005).map(|number| format!("10.1.{}.{}", number / 200, number % 200)).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();

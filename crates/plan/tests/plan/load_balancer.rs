@@ -65,6 +65,7 @@ fn reasons(writes: &[Write]) -> Vec<&str> {
 
 #[test]
 fn the_finalizer_comes_before_the_address() {
+    // C21.
     let mut server = server([balanced("a", 1)]);
     let writes = settle(&mut server, &pool(&["192.0.2.8/30"]));
     let position = |is: fn(&Write) -> bool| writes.iter().position(is).unwrap();
@@ -77,6 +78,7 @@ fn the_finalizer_comes_before_the_address() {
 
 #[test]
 fn only_our_classes_are_served() {
+    // C20.
     let classed = |name, class: &str| {
         let mut service = balanced(name, 1);
         let class = Some(class.to_owned());
@@ -91,6 +93,7 @@ fn only_our_classes_are_served() {
 
 #[test]
 fn every_family_of_the_service_gets_an_address() {
+    // C22.
     let mut dual = balanced("a", 1);
     dual.families = vec![Family::V6, Family::V4];
     let mut server = server([dual]);
@@ -110,6 +113,7 @@ fn present_addresses_are_kept_and_older_services_choose_first() {
 
 #[test]
 fn an_exhausted_pool_is_told_once() {
+    // C24.
     let mut server = server([balanced("a", 1)]);
     let empty = AddressPool::default();
     assert_eq!(
@@ -123,6 +127,7 @@ fn an_exhausted_pool_is_told_once() {
 
 #[test]
 fn requests_are_honoured_and_not_given_away() {
+    // C23.
     let mut asks = balanced("asks", 9);
     let requested = "192.0.2.8".parse().ok();
     asks.kind = ServiceType::LoadBalancer(LoadBalancer { requested, ..LoadBalancer::default() });
@@ -181,6 +186,7 @@ fn a_deleted_service_gives_its_address_back_and_loses_the_finalizer() {
 
 #[test]
 fn another_type_loses_the_finalizer() {
+    // C21.
     let mut former = service();
     former.meta.finalizers.insert(FINALIZER.to_owned());
     let mut server = server([former]);
@@ -194,6 +200,7 @@ proptest! {
     fn no_two_services_share_an_address(
         services in prop::collection::vec((0i64..5, prop::option::of(0u8..20), prop::option::of(0u8..20)), 0..14),
     ) {
+        // C22.
         let address = |last: u8| format!("192.0.2.{last}");
         let services = services.into_iter().enumerate().map(|(number, (created, has, asks))| {
             let mut service = balanced(&format!("s{number}"), created);

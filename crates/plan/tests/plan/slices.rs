@@ -46,6 +46,7 @@ fn only(server: &Server) -> &Endpoint {
 
 #[test]
 fn a_service_without_pods_has_one_placeholder_per_family() {
+    // C8.
     let mut service = service();
     service.families = vec![Family::V4, Family::V6];
     service.meta.labels = labels(&[("team", "a"), ("service.kubernetes.io/headless", "mine")]);
@@ -82,6 +83,7 @@ fn the_placeholder_takes_the_first_endpoint_in() {
 
 #[test]
 fn endpoint_fields_follow_the_pod() {
+    // C4.
     let mut dns = pod("p", "10.244.0.5");
     dns.hostname = Some("one".into());
     dns.subdomain = Some("web".into());
@@ -100,6 +102,7 @@ fn endpoint_fields_follow_the_pod() {
 
 #[test]
 fn terminating_pods_stay_and_finished_ones_do_not() {
+    // C2.
     let mut terminating = pod("a", "10.244.0.5");
     terminating.meta.deleting = Some(seconds(3000));
     let mut failed = pod("b", "10.244.0.6");
@@ -114,6 +117,7 @@ fn terminating_pods_stay_and_finished_ones_do_not() {
 
 #[test]
 fn publishing_unready_addresses_makes_every_pod_ready() {
+    // C12.
     let mut unready = pod("a", "10.244.0.5");
     unready.ready = false;
     unready.node = None;
@@ -126,6 +130,7 @@ fn publishing_unready_addresses_makes_every_pod_ready() {
 
 #[test]
 fn pods_on_unknown_nodes_wait() {
+    // C3.
     let mut elsewhere = pod("a", "10.244.0.5");
     elsewhere.node = Some("gone".into());
     let mut server = server(service(), [elsewhere]);
@@ -136,6 +141,7 @@ fn pods_on_unknown_nodes_wait() {
 
 #[test]
 fn pods_that_resolve_a_named_port_differently_are_in_different_slices() {
+    // C6.
     let mut named = service();
     named.ports[0].target = TargetPort::Name("http".into());
     named.ports.push(service_port("fixed", 81, 9000));
@@ -155,6 +161,7 @@ fn pods_that_resolve_a_named_port_differently_are_in_different_slices() {
 
 #[test]
 fn headless_services_may_have_no_ports() {
+    // C13.
     let mut headless = service();
     headless.cluster_ips = ClusterIps::Headless;
     headless.ports.clear();
@@ -166,6 +173,7 @@ fn headless_services_may_have_no_ports() {
 
 #[test]
 fn services_without_a_selector_and_external_names_are_left_alone() {
+    // C1.
     let mut without = service();
     without.selector.clear();
     let mut external = service();
@@ -178,6 +186,7 @@ fn services_without_a_selector_and_external_names_are_left_alone() {
 
 #[test]
 fn slices_of_other_managers_are_left_alone() {
+    // C10.
     let mut server = server(service(), [pod("a", "10.244.0.5")]);
     let foreign = crate::fixtures::slice("hand-made", Vec::new());
     server.cluster.apply(model::Change::Apply(foreign.clone().object()));
@@ -199,6 +208,7 @@ fn slices_of_an_earlier_service_of_the_same_name_are_deleted_not_reused() {
 
 #[test]
 fn a_service_that_is_being_deleted_gets_no_new_slices() {
+    // C11.
     let mut deleted = service();
     deleted.meta.deleting = Some(seconds(5000));
     let server = server(deleted, [pod("a", "10.244.0.5")]);
@@ -207,6 +217,7 @@ fn a_service_that_is_being_deleted_gets_no_new_slices() {
 
 #[test]
 fn a_family_that_is_given_up_loses_its_slices() {
+    // C5.
     let mut dual = service();
     dual.families = vec![Family::V4, Family::V6];
     let mut server = server(dual, [pod("a", "10.244.0.5")]);
@@ -220,6 +231,7 @@ fn a_family_that_is_given_up_loses_its_slices() {
 
 #[test]
 fn a_changed_label_is_copied() {
+    // C9.
     let mut server = server(service(), [pod("a", "10.244.0.5")]);
     settle(&mut server);
     let mut labelled = service();
@@ -230,6 +242,7 @@ fn a_changed_label_is_copied() {
 
 #[test]
 fn traffic_distribution_gives_hints_to_ready_endpoints() {
+    // C14.
     for (distribution, zones, nodes) in [
         (None, 0, 0),
         (Some(TrafficDistribution::PreferClose), 1, 0),
@@ -251,6 +264,7 @@ fn traffic_distribution_gives_hints_to_ready_endpoints() {
 
 #[test]
 fn new_endpoints_fill_the_slice_they_fit_best() {
+    // C7.
     let pods = |numbers: std::ops::Range<usize>| {
         numbers.map(|number| pod(&format!("p{number:03}"), &format!("10.244.1.{number}")))
     };
@@ -312,6 +326,7 @@ fn tells(writes: &[Write], reason: &str) -> bool {
 
 #[test]
 fn topology_mode_auto_shares_endpoints_out_by_cpu() {
+    // C15.
     for (cpus, pods, least) in [
         ([1000, 1000, 1000], [4, 4, 4], [4, 4, 4]),
         ([1000, 1000, 1000], [12, 0, 0], [4, 4, 4]),
@@ -327,6 +342,7 @@ fn topology_mode_auto_shares_endpoints_out_by_cpu() {
 
 #[test]
 fn topology_mode_auto_gives_up_where_it_cannot_work() {
+    // C15.
     let mut server = zoned([1000, 1000, 1000], [1, 1, 1]);
     settle(&mut server);
     assert_eq!(hinted(&server).len(), 3);

@@ -76,7 +76,7 @@ pub struct KindRow {
     /// `Warning` header of every request for this kind, empty for none.
     pub deprecation: &'static str,
     /// Fields that field selectors may name besides metadata.name and metadata.namespace. Gives
-    /// the same names, in the same order, for every value, `Null` included.
+    /// the same names, in the same order, for every value, `Null` included (S23).
     pub selectable_fields: fn(&Value) -> Vec<(&'static str, String)>,
     /// Columns of `kubectl get`.
     pub columns: &'static [Column],
@@ -208,6 +208,7 @@ mod tests {
 
     #[test]
     fn selectable_fields_have_fixed_names() {
+        // S23.
         for row in kinds() {
             let names = |value: &Value| -> Vec<&str> {
                 (row.selectable_fields)(value).into_iter().map(|(name, _)| name).collect()

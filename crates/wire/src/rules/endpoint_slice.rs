@@ -72,7 +72,7 @@ fn drop_topology(slice: &mut Value) {
     }
 }
 
-/// Endpoints that did not change are not judged again (semantics 1.8).
+/// Endpoints that did not change are not judged again (semantics 1.8; S13, S14).
 fn validate(slice: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = meta::validate(slice, true, text::dns_subdomain);
     let kind = slice.text("/addressType");
@@ -226,6 +226,7 @@ mod tests {
 
     #[test]
     fn bad_slices_are_refused_where_upstream_says() {
+        // S14.
         use CauseReason::{Duplicate, Invalid, NotSupported, Required, TooMany};
         let of = |kind: &str, address: &str| {
             slice(json!({ "addressType": kind, "endpoints": [{ "addresses": [address] }] }))
@@ -267,6 +268,7 @@ mod tests {
 
     #[test]
     fn the_address_type_stays_and_unchanged_endpoints_are_not_judged_again() {
+        // S13.
         let old = slice(json!({ "endpoints": [{ "addresses": ["010.1.2.3"] }] }));
         assert_eq!(validate_update(&old, &old, &env()), []);
         let mut new = old.clone();

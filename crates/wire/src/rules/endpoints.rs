@@ -57,6 +57,7 @@ pub(crate) fn warnings(endpoints: &Value, _: Option<&Value>) -> Vec<String> {
     warnings
 }
 
+/// S15.
 fn validate_subset(subset: &Value, field: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if subset.list("/addresses").is_empty() && subset.list("/notReadyAddresses").is_empty() {
@@ -112,6 +113,7 @@ mod tests {
 
     #[test]
     fn bad_subsets_are_refused_where_upstream_says() {
+        // S15.
         use CauseReason::{Invalid, Required};
         let good = json!({ "ip": "10.1.2.3" });
         let rows = [

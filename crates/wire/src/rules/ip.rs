@@ -228,6 +228,7 @@ mod tests {
 
     #[test]
     fn odd_spellings_are_warned_of() {
+        // S12.
         let warning = |value| address_warning("f", value);
         assert_eq!(warning("10.0.0.1"), None);
         assert_eq!(

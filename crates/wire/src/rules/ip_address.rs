@@ -8,7 +8,7 @@ use super::{ip, meta, text};
 use crate::kinds::Env;
 use crate::status::FieldError;
 
-/// All errors of a new IPAddress, whose name is the address in canonical form.
+/// All errors of a new IPAddress, whose name is the address in canonical form (S16).
 pub(crate) fn validate_create(address: &Value, _: &Env) -> Vec<FieldError> {
     let mut errors = meta::validate(address, false, ip::canonical_address);
     let field = "spec.parentRef";
@@ -56,6 +56,7 @@ mod tests {
 
     #[test]
     fn the_name_is_canonical_and_the_parent_is_named() {
+        // S16.
         use CauseReason::{Invalid, Required};
         let parent = json!({ "resource": "services", "namespace": "default", "name": "s" });
         let rows = [

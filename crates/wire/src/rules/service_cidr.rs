@@ -18,7 +18,7 @@ pub(crate) fn prepare_update(new: &mut Value, old: &Value, _: &Env) {
     copy(new, old, "status");
 }
 
-/// All errors of a new range.
+/// All errors of a new range (S17).
 pub(crate) fn validate_create(cidr: &Value, _: &Env) -> Vec<FieldError> {
     let mut errors = meta::validate(cidr, false, text::dns_subdomain);
     let field = "spec.cidrs";
@@ -81,6 +81,7 @@ mod tests {
 
     #[test]
     fn bad_ranges_are_refused_where_upstream_says() {
+        // S17.
         use CauseReason::{Invalid, Required};
         let rows: [(&str, &[&str], &str, CauseReason); 4] = [
             ("E32", &[], "spec.cidrs", Required),
@@ -97,6 +98,7 @@ mod tests {
 
     #[test]
     fn a_single_range_may_become_dual_and_nothing_else() {
+        // S17.
         let (single, dual) = (["10.0.0.0/24"], ["10.0.0.0/24", "fd00::/112"]);
         let errors = |new: &[&str], old: &[&str]| {
             let errors = validate_update(&range(new), &range(old), &env());

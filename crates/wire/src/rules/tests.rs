@@ -59,6 +59,7 @@ mod properties {
     proptest! {
         #[test]
         fn defaulting_twice_changes_nothing(spec in part(), status in part()) {
+            // S1.
             for row in kinds() {
                 let mut once = json!({
                     "metadata": { "name": "x" }, "spec": spec, "status": status,

@@ -1,4 +1,4 @@
-//! Services.
+//! Services (S20).
 
 use std::collections::BTreeSet;
 

@@ -24,6 +24,7 @@ fn every_kind_gives_a_cell_for_each_column() {
 
 #[test]
 fn services_show_addresses_and_ports() {
+    // S20.
     let service = |spec: Value, status: Value| {
         let object = json!({ "metadata": meta("s"), "spec": spec, "status": status });
         let row = row("", "services", &object);

@@ -9,7 +9,7 @@ use super::{needs_cluster_ip, needs_health_check, needs_node_ports, node_ports, 
 use crate::rules::fields::{Fields, copy_at, items, remove, set};
 
 /// Fills allocated values that a client left out from the stored Service: cluster IPs, the node
-/// port of the port with the same name, the health check node port.
+/// port of the port with the same name, the health check node port (S8).
 pub fn patch_allocated_values(new: &mut Value, old: &Value) {
     if needs_cluster_ip(old) && needs_cluster_ip(new) {
         if new.text("/spec/clusterIP").is_empty() {
@@ -31,7 +31,7 @@ pub fn patch_allocated_values(new: &mut Value, old: &Value) {
 }
 
 /// Wipes what the new type does not have, as far as the client left it as it was. A value that
-/// the client changed stays, for validation to refuse.
+/// the client changed stays, for validation to refuse (S9).
 pub fn drop_type_dependent(new: &mut Value, old: &Value) {
     let unchanged = |new: &Value, pointer: &str| new.at(pointer) == old.at(pointer);
     if needs_cluster_ip(old) && !needs_cluster_ip(new) {

@@ -7,7 +7,7 @@ use crate::kinds::Env;
 use crate::rules::fields::{self, Fields, items, remove, set};
 use crate::rules::ip;
 
-/// Fills defaults of a Service as a client sent it.
+/// Fills defaults of a Service as a client sent it (S1).
 pub(crate) fn default(service: &mut Value, _: &Env) {
     if !service.has("/spec") {
         set(service, "/spec", json!({}));

@@ -71,7 +71,7 @@ pub fn init_families(
 }
 
 /// Errors of `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy`. Addresses that were
-/// stored already are not judged by today's stricter syntax (semantics 1.8).
+/// stored already are not judged by today's stricter syntax (semantics 1.8; S3).
 pub(super) fn validate_cluster_ips(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if service_type(service) == "ExternalName" {
         return Vec::new();
@@ -189,7 +189,7 @@ fn infer_policy(new: &mut Value, old: Option<&Value>) {
 }
 
 /// With policy SingleStack and lists left as they were, trims both; with any other policy, a
-/// shortened list is an error.
+/// shortened list is an error (S10).
 fn release_secondary(new: &mut Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let lists = [(CLUSTER_IPS, "cluster IP"), (FAMILIES, "IP family")];

@@ -53,7 +53,7 @@ pub(crate) fn prepare_update(new: &mut Value, old: &Value, _: &Env) {
     hide_internal_policy(new);
 }
 
-/// A status write keeps the spec; the defaults of ingress depend on the stored type.
+/// A status write keeps the spec; the defaults of ingress depend on the stored type (S21).
 pub(crate) fn prepare_status(new: &mut Value, old: &Value, env: &Env) {
     super::keep_all_but_status(new, old, env);
     if !new.has("/status/loadBalancer") {
@@ -70,7 +70,7 @@ fn hide_internal_policy(service: &mut Value) {
     }
 }
 
-/// Fields that field selectors may name.
+/// Fields that field selectors may name (S23).
 pub(crate) fn selectable_fields(service: &Value) -> Vec<(&'static str, String)> {
     vec![
         ("spec.clusterIP", service.text("/spec/clusterIP").to_owned()),

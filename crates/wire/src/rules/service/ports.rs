@@ -12,7 +12,7 @@ use crate::rules::fields::Fields;
 use crate::rules::text;
 use crate::status::{FieldError, quote};
 
-/// Errors of each port by itself, and of names.
+/// Errors of each port by itself, and of names (S2).
 pub(super) fn validate_ports(service: &Value) -> Vec<FieldError> {
     let ports = service.list("/spec/ports");
     let mut names = BTreeSet::new();

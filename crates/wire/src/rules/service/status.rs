@@ -9,7 +9,7 @@ use crate::rules::fields::Fields;
 use crate::rules::{ip, meta, text};
 use crate::status::FieldError;
 
-/// All errors of a status write.
+/// All errors of a status write (S6).
 pub(crate) fn validate_status(new: &Value, old: &Value, _: &Env) -> Vec<FieldError> {
     let mut errors = meta::validate_update(new, old);
     let field = "status.loadBalancer.ingress";

@@ -100,6 +100,7 @@ const NAME: &str = "spec.ports[0].name";
 
 #[test]
 fn names_and_ports() {
+    // S2.
     use CauseReason::{Duplicate, Forbidden, Invalid, NotSupported, Required};
     let name = |name: &str| vec![("/metadata/name", json!(name))];
     let two = |one: Value, two: Value| vec![("/spec/ports", json!([one, two]))];
@@ -156,6 +157,7 @@ fn names_and_ports() {
 
 #[test]
 fn cluster_ips_and_families() {
+    // S3.
     use CauseReason::{Duplicate, Invalid, NotSupported};
     let single = |address: &str| vec![("/spec/clusterIP", json!(address))];
     let list = |first: &str, all: Value| {
@@ -203,6 +205,7 @@ fn cluster_ips_and_families() {
 
 #[test]
 fn single_stack_clusters() {
+    // S3.
     let mut single = env();
     single.service_cidrs.truncate(1);
     let errors = |changes: &[Change<'_>]| {
@@ -223,6 +226,7 @@ fn single_stack_clusters() {
 
 #[test]
 fn types() {
+    // S4.
     use CauseReason::{Forbidden, Invalid, NotSupported, Required};
     let kind = |kind: &str| ("/spec/type", json!(kind));
     let alias = |name: &str, more: Vec<Change<'static>>| {
@@ -291,6 +295,7 @@ fn types() {
 
 #[test]
 fn affinity_policies_and_addresses() {
+    // S5.
     use CauseReason::{Invalid, NotSupported};
     let affinity = |seconds: i64| {
         let config = json!({ "clientIP": { "timeoutSeconds": seconds } });
@@ -343,6 +348,7 @@ fn affinity_policies_and_addresses() {
 
 #[test]
 fn affinity_none_erases_its_config() {
+    // S1.
     let config = json!({ "clientIP": { "timeoutSeconds": 5 } });
     let service = create(&changed(base(), &[("/spec/sessionAffinityConfig", config)]));
     assert_eq!(service.expect("B118 is valid").at("/spec/sessionAffinityConfig"), &Value::Null);
@@ -350,6 +356,7 @@ fn affinity_none_erases_its_config() {
 
 #[test]
 fn updates() {
+    // S7.
     use CauseReason::{Forbidden, Invalid};
     let dual = [("/spec/ipFamilyPolicy", json!("RequireDualStack"))];
     let headless = [("/spec/clusterIP", json!("None"))];
@@ -407,6 +414,7 @@ fn updates() {
 
 #[test]
 fn a_new_node_port_survives_the_type_change_and_is_refused() {
+    // S9.
     let ports = json!([{ "port": 80, "nodePort": 30_080 }]);
     let made = changed(base(), &[("/spec/type", json!("NodePort")), ("/spec/ports", ports)]);
     let old = create(&made).expect("the stored Service is valid");
@@ -420,6 +428,7 @@ fn a_new_node_port_survives_the_type_change_and_is_refused() {
 
 #[test]
 fn a_short_body_keeps_what_was_allocated() {
+    // S8.
     let made = changed(base(), &[("/spec/type", json!("NodePort"))]);
     let mut old = create(&made).expect("the stored Service is valid");
     set(
@@ -433,6 +442,7 @@ fn a_short_body_keeps_what_was_allocated() {
 
 #[test]
 fn downgrade_trims_both_lists() {
+    // S10.
     let dual = [("/spec/ipFamilyPolicy", json!("PreferDualStack"))];
     let old = create(&changed(base(), &dual)).expect("the stored Service is valid");
     assert_eq!(old.texts("/spec/ipFamilies"), ["IPv4", "IPv6"]);
@@ -444,6 +454,7 @@ fn downgrade_trims_both_lists() {
 
 #[test]
 fn leaving_for_an_alias_drops_addresses() {
+    // S9.
     let old = create(&base()).expect("the stored Service is valid");
     let changes = [("/spec/type", json!("ExternalName")), ("/spec/externalName", json!("a.b"))];
     let new = update(&changed(old.clone(), &changes), &old).expect("the change is valid");
@@ -457,6 +468,7 @@ fn leaving_for_an_alias_drops_addresses() {
 
 #[test]
 fn status_writes() {
+    // S6.
     use CauseReason::{Forbidden, Invalid, NotSupported};
     let balanced = [("/spec/type", json!("LoadBalancer"))];
     let rows: Vec<StatusRow<'_>> = vec![

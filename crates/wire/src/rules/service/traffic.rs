@@ -122,7 +122,7 @@ pub(super) fn validate_class(service: &Value, old: Option<&Value>) -> Vec<FieldE
     errors
 }
 
-/// Errors of the traffic policies, the health check node port and the distribution.
+/// Errors of the traffic policies, the health check node port and the distribution (S5).
 pub(super) fn validate_policies(service: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let policies = ["Cluster", "Local"];

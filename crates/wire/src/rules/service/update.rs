@@ -10,7 +10,7 @@ use crate::rules::fields::Fields;
 use crate::rules::meta;
 use crate::status::FieldError;
 
-/// All errors of a changed Service.
+/// All errors of a changed Service (S7).
 pub(crate) fn validate_update(new: &Value, old: &Value, _: &Env) -> Vec<FieldError> {
     let mut errors = meta::validate_update(new, old);
     errors.extend(validate_meta(new));

@@ -37,7 +37,7 @@ pub(super) fn validate_meta(service: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Errors of the spec; `old` is the stored Service on update.
+/// Errors of the spec; `old` is the stored Service on update (S4).
 pub(super) fn validate_spec(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let portless = is_headless(service) || service_type(service) == "ExternalName";

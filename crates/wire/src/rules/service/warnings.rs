@@ -6,7 +6,7 @@ use super::{is_headless, service_type};
 use crate::rules::fields::Fields;
 use crate::rules::ip::{address_warning, cidr_warning};
 
-/// What the server warns of.
+/// What the server warns of (S12).
 pub(crate) fn warnings(service: &Value, _: Option<&Value>) -> Vec<String> {
     let mut warnings = Vec::new();
     if service.at("/metadata/annotations").get(HINTS).is_some() {
