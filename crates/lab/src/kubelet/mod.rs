@@ -38,6 +38,7 @@ use tokio::task::AbortHandle;
 
 use self::events::Events;
 use self::pod::Pod;
+pub(crate) use self::status::now;
 use crate::config::AddressPlan;
 use crate::error::LabError;
 use crate::launch::Launch;

@@ -3,12 +3,15 @@
 use std::rc::Rc;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use super::component::Running;
-use super::{Lab, boot};
+use super::view::{Kind, key};
+use super::{Lab, boot, status};
 use crate::config::AddressPlan;
 use crate::error::LabError;
-use crate::kubelet::{Kubelet, KubeletConfig};
+use crate::kubelet::{Kubelet, KubeletConfig, now};
+use crate::up::chain;
 
 /// A running node.
 pub(crate) struct Node {
@@ -81,6 +84,37 @@ pub(super) async fn set(lab: &Lab, name: &str, start: bool) -> Result<(), LabErr
         // The cable first: a dying node sends nothing.
         lab.topology.borrow_mut().stop_node(index).map_err(|error| boot::start_error(&error))?;
         node.stop().await;
+        report_stopped(lab, name).await;
     }
     Ok(())
+}
+
+/// Says of a stopped node what its silence would tell only after its lease has run out. The lab
+/// is the owner of the machine and knows that it is off, as a cloud's node controller does; with
+/// the pods not ready, their endpoints go at once.
+async fn report_stopped(lab: &Lab, name: &str) {
+    let condition = |status: &str, reason: &str, message: &str| {
+        json!({"status": {"conditions": [{
+            "type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now(),
+        }]}})
+    };
+    let message = "Kubelet stopped posting node status.";
+    let node = condition("Unknown", "NodeStatusUnknown", message);
+    let mut patches = vec![(format!("/api/v1/nodes/{name}/status"), node)];
+    for pod in lab.view.all(Kind::Pod) {
+        if pod["spec"]["nodeName"] == name && status::is_ready(&pod) {
+            let (namespace, name) = key(&pod);
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
+            patches.push((path, condition("False", "NodeNotReady", "The node was stopped.")));
+        }
+    }
+    let sent = patches.iter().map(|(path, patch)| async move {
+        let kind = "application/strategic-merge-patch+json";
+        if let Err(error) = lab.client.exchange(http::Method::PATCH, path, kind, Some(patch)).await
+        {
+            // The node controller says the same when the lease has run out.
+            tracing::warn!(path, error = chain(&error), "could not report a stopped node");
+        }
+    });
+    futures::future::join_all(sent).await;
 }

@@ -81,7 +81,7 @@ fn unready(lab: &Lab, object: &Value) -> Option<String> {
 }
 
 /// Whether a Node or Pod has the condition Ready.
-fn is_ready(object: &Value) -> bool {
+pub(super) fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
     conditions
         .into_iter()
