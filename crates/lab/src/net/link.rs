@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
@@ -36,12 +37,14 @@ impl Links {
         self.socket.request(message)
     }
 
-    /// A pair of virtual Ethernet links: one end here, up, the other in `peer`, still down.
+    /// A pair of virtual Ethernet links: one end here, up, the other in `peer`, still down, with
+    /// an Ethernet address of our choice or of the kernel's.
     pub(super) fn add_veth(
         &mut self,
         name: &str,
         peer_name: &str,
         peer: &Namespace,
+        peer_address: Option<[u8; 6]>,
     ) -> io::Result<()> {
         let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &interface(0, true));
         message.put_name(libc::IFLA_IFNAME, name);
@@ -51,6 +54,9 @@ impl Links {
                 data.nest(VETH_INFO_PEER, |end| {
                     end.raw(&interface(0, false));
                     end.put_name(libc::IFLA_IFNAME, peer_name);
+                    if let Some(address) = peer_address {
+                        end.put(libc::IFLA_ADDRESS, &address);
+                    }
                     end.put(libc::IFLA_NET_NS_FD, &peer.as_fd().as_raw_fd().to_ne_bytes());
                 });
             });
@@ -68,6 +74,31 @@ impl Links {
     /// Sets a link up or down.
     pub(super) fn set_up(&mut self, name: &str, up: bool) -> io::Result<()> {
         self.socket.request(Message::new(libc::RTM_NEWLINK, 0, &interface(index(name)?, up)))
+    }
+
+    /// Waits until a link carries packets. The kernel starts the queue of a link whose other end
+    /// came up later from a work queue, and until then drops what is sent: a first connection
+    /// would wait a second for its second attempt.
+    pub(super) fn wait_until_running(&mut self, name: &str) -> io::Result<()> {
+        // Listening begins before the question: no change can fall between them.
+        let events = Socket::listening(u32::try_from(libc::RTMGRP_LINK).unwrap_or_default())?;
+        while !self.is_running(name)? {
+            events.wait(PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    fn is_running(&mut self, name: &str) -> io::Result<bool> {
+        let mut running = false;
+        let message = Message::new(libc::RTM_GETLINK, 0, &interface(index(name)?, false));
+        self.socket.ask(message, |kind, body| {
+            // struct ifinfomsg: the flags stand at 8.
+            if let (libc::RTM_NEWLINK, Some(flags)) = (kind, body.get(8..12)) {
+                let flags = i32::from_ne_bytes([flags[0], flags[1], flags[2], flags[3]]);
+                running = flags & libc::IFF_RUNNING != 0;
+            }
+        })?;
+        Ok(running)
     }
 
     /// Removes a link, and with it the other end of a pair.
@@ -126,6 +157,8 @@ pub(super) fn sysctl(name: &str, value: &str) -> io::Result<()> {
     })
 }
 
+/// How long a link may take to carry packets after both its ends are up.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Flags of a request that makes something new.
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     socket,
@@ -103,41 +105,75 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open() -> io::Result<Self> {
+        Self::listening(0)
+    }
+
+    /// Hears also what happens to the multicast groups of a mask, such as `RTMGRP_LINK`.
+    pub(super) fn listening(groups: u32) -> io::Result<Self> {
         let fd = socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC,
             SockProtocol::NetlinkRoute,
         )?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { fd, sequence: 0 })
     }
 
     /// Sends a request and waits for the kernel's verdict on it.
     pub(super) fn request(&mut self, message: Message) -> io::Result<()> {
+        self.ask(message, |_, _| {})
+    }
+
+    /// Sends a request, takes type and body of each answer, and waits for the verdict.
+    pub(super) fn ask(
+        &mut self,
+        message: Message,
+        mut take: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
         self.sequence += 1;
         send(self.fd.as_raw_fd(), &message.finish(self.sequence), MsgFlags::empty())?;
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 8192];
         loop {
             let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            if let Some(verdict) = verdict(&buffer[..length], self.sequence) {
+            if let Some(verdict) = verdict(&buffer[..length], self.sequence, &mut take) {
                 return verdict;
             }
         }
     }
+
+    /// Waits until anything happens in the groups that are listened to.
+    ///
+    /// # Errors
+    /// `TimedOut` when nothing does.
+    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let milliseconds = u16::try_from(timeout.as_millis()).unwrap_or(u16::MAX);
+        if poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], milliseconds)? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        recv(self.fd.as_raw_fd(), &mut [0; 8192], MsgFlags::empty())?;
+        Ok(())
+    }
 }
 
-/// The kernel's answer to one request, if it is among these messages.
-fn verdict(mut bytes: &[u8], sequence: u32) -> Option<io::Result<()>> {
+/// The kernel's verdict on one request, if it is among these messages; others are handed on.
+fn verdict(
+    mut bytes: &[u8],
+    sequence: u32,
+    take: &mut impl FnMut(u16, &[u8]),
+) -> Option<io::Result<()>> {
     while bytes.len() >= HEADER + 4 {
         let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let length = usize::try_from(u32::from_ne_bytes(word(0))).ok()?;
-        let kind = i32::from(u16::from_ne_bytes([bytes[4], bytes[5]]));
-        if kind == libc::NLMSG_ERROR && u32::from_ne_bytes(word(8)) == sequence {
-            return Some(match i32::from_ne_bytes(word(HEADER)) {
-                0 => Ok(()),
-                errno => Err(io::Error::from_raw_os_error(-errno)),
-            });
+        let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
+        if u32::from_ne_bytes(word(8)) == sequence {
+            match (i32::from(kind), i32::from_ne_bytes(word(HEADER))) {
+                (libc::NLMSG_ERROR, 0) => return Some(Ok(())),
+                (libc::NLMSG_ERROR, errno) => {
+                    return Some(Err(io::Error::from_raw_os_error(-errno)));
+                }
+                _ => take(kind, bytes.get(HEADER..length)?),
+            }
         }
         bytes = bytes.get(length.max(HEADER).next_multiple_of(ALIGN)..)?;
     }
@@ -164,10 +200,10 @@ mod tests {
     #[test]
     fn an_errno_in_the_answer_becomes_an_error() {
         let mut answer = Message::new(2, 0, &(-libc::EEXIST).to_ne_bytes()).finish(3);
-        let error = verdict(&answer, 3).unwrap().unwrap_err();
+        let error = verdict(&answer, 3, &mut |_, _| {}).unwrap().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
         answer[HEADER..HEADER + 4].fill(0);
-        verdict(&answer, 3).unwrap().unwrap();
-        assert!(verdict(&answer, 4).is_none());
+        verdict(&answer, 3, &mut |_, _| {}).unwrap().unwrap();
+        assert!(verdict(&answer, 4, &mut |_, _| {}).is_none());
     }
 }

@@ -166,14 +166,16 @@ fn new_host(fabric: &Namespace, name: &str, addresses: [IpAddr; 2]) -> io::Resul
     })?;
     fabric.run(|| {
         let mut links = Links::open()?;
-        links.add_veth(name, UPLINK, &host)?;
+        links.add_veth(name, UPLINK, &host, Some(ethernet_address(addresses[0])))?;
         links.set_bridge(name, BRIDGE)
     })?;
     host.run(|| {
         let mut links = Links::open()?;
         links.set_up(UPLINK, true)?;
-        add_external_addresses(&mut links, UPLINK, addresses)
+        add_external_addresses(&mut links, UPLINK, addresses)?;
+        links.wait_until_running(UPLINK)
     })?;
+    fabric.run(|| Links::open()?.wait_until_running(name))?;
     Ok(host)
 }
 
@@ -190,7 +192,7 @@ fn join_pod(
     })?;
     let gateway = node.run(|| {
         let mut links = Links::open()?;
-        links.add_veth(link, UPLINK, &pod)?;
+        links.add_veth(link, UPLINK, &pod, None)?;
         links.add_address(link, IpNet::new_assert(GATEWAY_V6.into(), 64))?;
         for (address, source) in addresses.into_iter().zip(node_addresses) {
             links.add_route(&Route {
@@ -209,9 +211,21 @@ fn join_pod(
             links.add_address(UPLINK, address.into())?;
         }
         links.add_route(&Route { to: gateway.into(), via: None, link: UPLINK, source: None })?;
-        add_default_routes(&mut links, [gateway, GATEWAY_V6.into()])
+        add_default_routes(&mut links, [gateway, GATEWAY_V6.into()])?;
+        links.wait_until_running(UPLINK)
     })?;
+    node.run(|| Links::open()?.wait_until_running(link))?;
     Ok(pod)
+}
+
+/// A machine keeps its Ethernet address when it is started again, and what its neighbours remember
+/// of it stays true. Locally administered (IEEE 802: 02), then the IPv4 address.
+fn ethernet_address(address: IpAddr) -> [u8; 6] {
+    let octets = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => address.octets().last_chunk().copied().unwrap_or_default(),
+    };
+    [2, 0, octets[0], octets[1], octets[2], octets[3]]
 }
 
 /// Addresses of this lab are unique by construction: waiting for duplicates would only cost time.
