@@ -4,6 +4,7 @@
 //!  stories/*.txtar ─▶ Story ─▶ model:  wire + plan against verdict        (milliseconds)
 //!                        ├───▶ fake:   nft's tables in a fake kernel
 //!                        └───▶ kernel: nf_tables, real packets, namespaces
+//!  arbitrary ─▶ random clusters, packets and changes ─▶ properties: model and fake
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use model::{IpNet, Object, Protocol};
 use testkit::Namespace;
@@ -64,6 +65,7 @@ impl Topology {
         topology.elsewhere.addresses =
             destinations.filter(|address| !topology.is_somewhere(*address)).collect();
         topology.connect(&own, &gateways);
+        topology.await_neighbours(&own, &gateways);
         for (protocol, address) in names.endpoints.union(&names.destinations) {
             topology.serve(*protocol, *address);
         }
@@ -119,6 +121,28 @@ impl Topology {
         self.node.ip(&commands);
     }
 
+    /// Waits until every namespace and the node have found each other: the kernel notices new
+    /// cables with a delay of up to a second, and steps measure how fast they are answered.
+    fn await_neighbours(&self, own: &BTreeSet<IpAddr>, gateways: &BTreeSet<IpAddr>) {
+        let routers = ROUTERS.map(|text| text.parse().unwrap());
+        let mut pairs: Vec<(&Namespace, IpAddr, &BTreeSet<IpAddr>)> = Vec::new();
+        pairs.extend(self.pods.iter().map(|(address, pod)| (pod, *address, gateways)));
+        for (place, router) in [(&self.clients, own), (&self.remote, gateways)] {
+            let addresses = place.addresses.iter();
+            pairs.extend(addresses.map(|address| (&place.namespace, *address, router)));
+        }
+        pairs.extend(routers.map(|address| (&self.elsewhere.namespace, address, gateways)));
+        std::thread::scope(|scope| {
+            for (namespace, address, routers) in pairs {
+                let of_family = |router: &&IpAddr| router.is_ipv4() == address.is_ipv4();
+                let Some(router) = routers.iter().copied().find(|router| of_family(&router)) else {
+                    continue;
+                };
+                scope.spawn(move || namespace.run(move || await_neighbour(address, router)));
+            }
+        });
+    }
+
     fn serve(&self, protocol: u8, address: SocketAddr) {
         let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
             .into_iter()
@@ -151,6 +175,22 @@ impl Topology {
 
 /// The other end of the node's default route.
 const ROUTERS: [&str; 2] = ["192.0.2.1", "2001:db8:ffff::1"];
+
+/// Asks a closed port of the router until its kernel says that it is closed.
+fn await_neighbour(address: IpAddr, router: IpAddr) {
+    let socket = UdpSocket::bind(SocketAddr::new(address, 0)).unwrap();
+    socket.connect(SocketAddr::new(router, CLOSED)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let answered = (0..50).any(|_| {
+        let _ = socket.send(b"there?");
+        let error = socket.recv(&mut [0]).err();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+    assert!(answered, "{address} does not reach {router}");
+}
+
+/// A port on which no story has a server (RFC 863: discard).
+const CLOSED: u16 = 9;
 
 /// Commands that give `eth0` its addresses and let everything else go through a router.
 fn behind(router: &BTreeSet<IpAddr>, addresses: &BTreeSet<IpAddr>) -> String {
