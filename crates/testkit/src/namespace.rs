@@ -44,6 +44,11 @@ impl Namespace {
         namespace
     }
 
+    /// For `ip link set … netns PATH`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Does something inside. Threads and programs that it starts stay inside.
     ///
     /// # Panics
