@@ -48,6 +48,9 @@ pub struct ApiserverConfig {
     pub deny_service_external_ips: bool,
     /// `--enable-admission-plugins=ServiceAccount`: pods that name no ServiceAccount get `default`.
     pub service_account_admission: bool,
+    /// kube-controller-manager's `root-ca-certificate-publisher-controller`: keep the authority's
+    /// certificate in ConfigMap `kube-root-ca.crt` of every Namespace.
+    pub publish_root_certificate: bool,
 }
 
 impl ApiserverConfig {
@@ -78,6 +81,7 @@ impl ApiserverConfig {
             authorization_mode: vec!["AlwaysAllow".to_owned()],
             deny_service_external_ips: false,
             service_account_admission: false,
+            publish_root_certificate: false,
         }
     }
 

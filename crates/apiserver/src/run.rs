@@ -119,7 +119,7 @@ async fn server(
             node_ports: config.service_node_port_range,
             advertise: (advertised.ip(), advertised.port()),
         },
-        ca_certificate: pki.ca_pem().to_owned(),
+        ca_certificate: config.publish_root_certificate.then(|| pki.ca_pem().to_owned()),
         deny_external_ips: config.deny_service_external_ips,
         default_service_account: config.service_account_admission,
     })

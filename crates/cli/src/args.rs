@@ -303,9 +303,29 @@ pub(crate) struct Apiserver {
     /// DenyServiceExternalIPs, ServiceAccount
     #[arg(long, value_delimiter = ',', value_name = "PLUGINS", value_enum)]
     pub(crate) enable_admission_plugins: Vec<AdmissionPlugin>,
+    /// Controllers to run in this process; `none` when another process controls
+    #[arg(long, value_delimiter = ',', default_value = "*", value_name = "NAMES", value_enum)]
+    pub(crate) controllers: Vec<Controllers>,
+    /// Addresses that the controllers give to LoadBalancer Services
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) pool: Vec<IpNet>,
     /// Accepted; for now whoever is authenticated may do everything
     #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", value_name = "MODES")]
     pub(crate) authorization_mode: Vec<String>,
+}
+
+/// What `apiserver --controllers` chooses from, in kube-controller-manager's words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Controllers {
+    /// All that are on by default
+    #[value(name = "*")]
+    Default,
+    /// Keep ConfigMap kube-root-ca.crt in every namespace (off by default)
+    #[value(name = "root-ca-certificate-publisher-controller")]
+    RootCaCertificatePublisher,
+    /// None
+    #[value(name = "none")]
+    None,
 }
 
 /// Admission plug-ins that can be switched on.

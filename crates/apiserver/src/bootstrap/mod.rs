@@ -1,7 +1,7 @@
 //! Objects that every cluster has.
 //!
 //! What it is: ServiceCIDR `kubernetes`, the system Namespaces, in every Namespace a default
-//! ServiceAccount and the certificate authority, and Service `default/kubernetes` with its
+//! ServiceAccount and, when asked for, the certificate authority, and Service `default/kubernetes` with its
 //! endpoints. They are made before the first request is answered and made again when they go.
 //!
 //! What it is not: a controller of anything that users make.
@@ -157,7 +157,8 @@ async fn namespace_content(registry: &Registry, namespace: &str) -> Result<(), B
         return Ok(());
     }
     create_missing(registry, SERVICE_ACCOUNTS, namespace, "default", Value::Null).await?;
-    let wanted = objects::root_certificate(&registry.config().ca_certificate);
+    let Some(certificate) = &registry.config().ca_certificate else { return Ok(()) };
+    let wanted = objects::root_certificate(certificate);
     keep(registry, CONFIG_MAPS, namespace, objects::ROOT_CERTIFICATE, &["data"], wanted).await
 }
 

@@ -48,8 +48,8 @@ pub struct Config {
     /// Service ranges, node port range and advertised address.
     pub env: Env,
     /// PEM text of the certificate authority, published as ConfigMap `kube-root-ca.crt` in every
-    /// Namespace.
-    pub ca_certificate: String,
+    /// Namespace; `None` publishes nothing.
+    pub ca_certificate: Option<String>,
     /// Whether creating or adding `spec.externalIPs` is refused (admission
     /// `DenyServiceExternalIPs`).
     pub deny_external_ips: bool,

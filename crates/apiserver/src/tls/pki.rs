@@ -15,6 +15,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
 use super::files::{read_if_present, write_secret};
+use super::kubeconfig;
 
 /// A certificate authority and the folder that it lives in.
 ///
@@ -140,6 +141,19 @@ impl Pki {
     /// lacks one of the names.
     pub fn kept_server(&self, file: &str, names: &[String]) -> Result<CertKey, PkiError> {
         self.kept(file, names, || self.server(names))
+    }
+
+    /// Writes `<name>.kubeconfig`, readable by the owner only, and says where it is.
+    pub fn keep_kubeconfig(
+        &self,
+        name: &str,
+        server_url: &str,
+        client: &CertKey,
+    ) -> Result<PathBuf, PkiError> {
+        let path = self.dir.join(format!("{name}.kubeconfig"));
+        write_secret(&path, kubeconfig(server_url, self.ca_pem(), client).as_bytes())
+            .map_err(file("write", &path))?;
+        Ok(path)
     }
 
     /// The administrator's client certificate (`admin.crt`): group `system:masters`.

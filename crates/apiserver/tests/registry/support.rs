@@ -30,7 +30,7 @@ pub(crate) fn config(state: &std::path::Path, env: Env) -> Config {
     Config {
         state: state.to_owned(),
         env,
-        ca_certificate: "PEM".to_owned(),
+        ca_certificate: Some("PEM".to_owned()),
         deny_external_ips: false,
         default_service_account: true,
     }

@@ -1,5 +1,6 @@
 //! One file per group of commands.
 
+mod apiserver;
 mod lab;
 mod objects;
 mod servers;
@@ -24,7 +25,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Delete(files) => objects::delete(&files)?,
         Command::Agent(agent) => servers::agent(agent)?,
         Command::Controller(controller) => servers::controller(controller)?,
-        Command::Apiserver(apiserver) => servers::apiserver(*apiserver)?,
+        Command::Apiserver(apiserver) => apiserver::run(*apiserver)?,
         Command::Dns(dns) => servers::dns(dns)?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -1,13 +1,13 @@
 //! Commands that run until they are told to end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use plan::DetectorMode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{AdmissionPlugin, Agent, Apiserver, Controller, DetectLocalMode, Dns};
+use crate::args::{Agent, Controller, DetectLocalMode, Dns};
 
 /// `agent`: the node agent.
 pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
@@ -50,40 +50,6 @@ pub(crate) fn controller(arguments: Controller) -> anyhow::Result<()> {
     serve(async |shutdown| daemon::controller::run(config, shutdown).await)
 }
 
-/// `apiserver`: the embedded API server.
-pub(crate) fn apiserver(arguments: Apiserver) -> anyhow::Result<()> {
-    let mut config = apiserver::config::ApiserverConfig::new(arguments.state);
-    config.bind_address = match arguments.bind_address.as_str() {
-        "none" => None,
-        text => Some(text.parse::<IpAddr>().with_context(|| format!("--bind-address {text}"))?),
-    };
-    config.secure_port = arguments.secure_port;
-    config.inherited = apiserver::inherit::inherited_listeners()?;
-    config.advertise_address = arguments.advertise_address;
-    config.service_cluster_ip_range = arguments.service_cluster_ip_range;
-    config.service_node_port_range = arguments.service_node_port_range;
-    config.token_auth_file = arguments.token_auth_file;
-    config.anonymous_auth = arguments.anonymous_auth;
-    config.client_ca_file = arguments.client_ca_file;
-    config.tls_files = arguments.tls_cert_file.zip(arguments.tls_private_key_file);
-    config.kubelet_client_files =
-        arguments.kubelet_client_certificate.zip(arguments.kubelet_client_key);
-    config.kubelet_certificate_authority = arguments.kubelet_certificate_authority;
-    let plugins = arguments.enable_admission_plugins;
-    config.deny_service_external_ips = plugins.contains(&AdmissionPlugin::DenyServiceExternalIps);
-    config.service_account_admission = plugins.contains(&AdmissionPlugin::ServiceAccount);
-    config.kubelet_preferred_address_types = arguments.kubelet_preferred_address_types;
-    config.authorization_mode = arguments.authorization_mode;
-    serve(async |shutdown| {
-        let ready = |addresses: &[SocketAddr]| {
-            for address in addresses {
-                tracing::info!("serving the Kubernetes API on https://{address}");
-            }
-        };
-        apiserver::run::run(config, shutdown, ready).await.context("run the API server")
-    })
-}
-
 /// `dns`: cluster DNS.
 pub(crate) fn dns(arguments: Dns) -> anyhow::Result<()> {
     let config = daemon::dns::DnsConfig {
@@ -96,7 +62,7 @@ pub(crate) fn dns(arguments: Dns) -> anyhow::Result<()> {
 }
 
 /// Runs one loop on this thread until SIGINT or SIGTERM.
-fn serve(work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(super) fn serve(work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> anyhow::Result<()> {
     start_log();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,7 +81,7 @@ fn serve(work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> anyhow::Resu
     })
 }
 
-type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Log lines go to stderr; PORTOLAN_LOG chooses what (such as `debug` or `portolan_daemon=trace`).
 fn start_log() {
