@@ -62,6 +62,7 @@ pub(crate) fn meta(value: &Value) -> Result<Meta, serde_json::Error> {
     Ok(Meta {
         namespace: meta.namespace.unwrap_or_default().into(),
         name: meta.name.unwrap_or_default().into(),
+        generate_name: meta.generate_name.unwrap_or_default().into(),
         uid: meta.uid.unwrap_or_default().into(),
         resource_version: meta.resource_version.unwrap_or_default().into(),
         generation: meta.generation.unwrap_or_default(),

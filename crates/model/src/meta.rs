@@ -20,6 +20,8 @@ pub struct Meta {
     pub namespace: Name,
     /// `metadata.name`.
     pub name: Name,
+    /// `metadata.generateName`; empty unless the server has made the name from it.
+    pub generate_name: Name,
     /// `metadata.uid`; empty in manifests that no API server has seen.
     pub uid: Uid,
     /// `metadata.resourceVersion`, opaque; empty in manifests.
@@ -46,6 +48,7 @@ impl Meta {
         Self {
             namespace: namespace.into(),
             name: name.into(),
+            generate_name: "".into(),
             uid: "".into(),
             resource_version: "".into(),
             generation: 0,

@@ -8,6 +8,7 @@ pub(super) fn metadata(meta: &Meta) -> Value {
     let mut fields = Map::new();
     for (field, value) in [
         ("name", &meta.name),
+        ("generateName", &meta.generate_name),
         ("namespace", &meta.namespace),
         ("uid", &meta.uid),
         ("resourceVersion", &meta.resource_version),

@@ -14,6 +14,7 @@ pub(super) fn meta(value: &Value) -> Result<Meta, Rejected> {
     Ok(Meta {
         namespace: value.text("/metadata/namespace").into(),
         name,
+        generate_name: value.text("/metadata/generateName").into(),
         uid: value.text("/metadata/uid").into(),
         resource_version: value.text("/metadata/resourceVersion").into(),
         generation: value.int("/metadata/generation"),
