@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// A running lab in a state folder of its own.
@@ -22,7 +25,8 @@ impl Lab {
         }
         let lab = Self { state: tempfile::tempdir().unwrap() };
         let output = lab.up(manifests, arguments);
-        assert!(output.status.success(), "portolan up: {}", text(&output));
+        let said = text(&output);
+        assert!(output.status.success() && !said.contains("not everything"), "up: {said}");
         Some(lab)
     }
 
@@ -77,10 +81,32 @@ impl Lab {
     /// Runs the real kubectl with something on stdin.
     pub(crate) fn kubectl_output(&self, kubectl: &Path, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(kubectl);
-        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
         // A cache of another server's discovery would answer for this one.
         command.arg("--cache-dir").arg(self.state.path().join("kubectl-cache"));
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
         feed(command, input)
+    }
+
+    /// Process ids, as this test sees them, of the lab's programs whose command line contains a
+    /// text, such as `agent-node1`.
+    pub(crate) fn processes(&self, text: &str) -> Vec<Pid> {
+        let state = self.state.path().display().to_string();
+        processes(|line| line.contains(&state) && line.contains(text))
+    }
+
+    /// Kills one of the lab's programs outright and waits until another one runs in its place.
+    pub(crate) fn kill_and_await_next(&self, text: &str) {
+        let [old] = self.processes(text)[..] else { panic!("one {text} should run") };
+        kill(old, Signal::SIGKILL).unwrap();
+        eventually(
+            &format!("{text} runs again"),
+            || matches!(self.processes(text)[..], [new] if new != old),
+        );
+    }
+
+    /// The state folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.state.path()
     }
 
     /// A pod's name on a node, by label `app`.
@@ -130,6 +156,62 @@ pub(crate) fn text(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// Waits until something holds that no event tells of.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes of this machine whose command line, joined by spaces, is wanted.
+pub(crate) fn processes(wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let found = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        // The launcher carries the command line of what it is about to become.
+        (wanted(&line) && !line.contains("lab-launch")).then(|| Pid::from_raw(pid))
+    });
+    found.collect()
+}
+
+/// Requests that go on, one after the other, each on a connection of its own.
+pub(crate) struct Traffic {
+    exec: Child,
+    stop: PathBuf,
+}
+
+impl Traffic {
+    /// Starts to ask a URL from a place.
+    pub(crate) fn start(lab: &Lab, place: &str, url: &str) -> Self {
+        let stop = lab.folder().join(format!("stop-{}", place.replace('/', "-")));
+        let stop = stop.with_extension(url.len().to_string() + &url.replace(['/', ':'], "-"));
+        let script = format!(
+            "until [ -e '{}' ]; do curl -s --connect-timeout 2 -m 4 {url} || echo failed $?; done",
+            stop.display()
+        );
+        let exec = lab
+            .portolan(&["exec", place, "--", "bash", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { exec, stop }
+    }
+
+    /// Ends it: how many requests were answered, and what became of the others.
+    pub(crate) fn stop(self) -> (usize, Vec<String>) {
+        std::fs::write(&self.stop, "").unwrap();
+        let output = self.exec.wait_with_output().unwrap();
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (answered, failed): (Vec<&str>, Vec<&str>) =
+            lines.lines().partition(|line| line.contains("pod="));
+        (answered.len(), failed.into_iter().map(str::to_owned).collect())
+    }
 }
 
 fn feed(mut command: Command, input: &str) -> Output {

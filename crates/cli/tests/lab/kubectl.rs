@@ -109,7 +109,10 @@ fn reading(lab: &Lab, kubectl: &Path) {
     let pod = lab.pod_on(kubectl, "web", "node1");
     let described = run(&["describe", "pod", &pod]);
     assert!(described.contains("Scheduled") && described.contains("Started"), "{described}");
-    assert!(!run(&["logs", &pod]).is_empty());
+    run(&["run", "crier", "--image=any", "--restart=Never", "--command", "--", "echo", "ahoy"]);
+    run(&["wait", "pod/crier", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20s"]);
+    assert_eq!(run(&["logs", "-f", "crier"]), "ahoy\n");
+    run(&["delete", "pod", "crier"]);
     assert_eq!(run(&["exec", &pod, "--", "echo", "ahoy"]), "ahoy\n");
     let failed = lab.kubectl_output(kubectl, &["exec", &pod, "--", "false"], "");
     assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));

@@ -7,7 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "a failed test shows the logs of its lab")]
 
+mod bad_days;
+mod endpoints;
 mod harness;
 mod kubectl;
+mod leftovers;
 mod lifecycle;
+mod manifests;
+mod names;
 mod reach;

@@ -130,6 +130,6 @@ fn ask(lab: &Lab, place: &str, targets: &[Target]) -> BTreeMap<(String, String),
 }
 
 /// The pod that gave an answer of the built-in image.
-fn pod_of(answer: &str) -> Option<&str> {
+pub(crate) fn pod_of(answer: &str) -> Option<&str> {
     answer.split_whitespace().find_map(|word| word.strip_prefix("pod="))
 }
