@@ -81,7 +81,7 @@ fn is_test(path: &Path) -> bool {
 }
 
 /// The texts of production code, and those of stories and tests. A file's part from
-/// `#[cfg(test)]` on counts as test.
+/// its inline `mod tests` on counts as test.
 fn contents(root: &Path) -> (Vec<String>, Vec<String>) {
     let mut files = Vec::new();
     rust_files(&root.join("crates"), &mut files);
@@ -92,7 +92,7 @@ fn contents(root: &Path) -> (Vec<String>, Vec<String>) {
         let Ok(text) = fs::read_to_string(&file) else { continue };
         if is_test(&file) {
             proofs.push(text);
-        } else if let Some((before, after)) = text.split_once("#[cfg(test)]") {
+        } else if let Some((before, after)) = text.split_once("#[cfg(test)]\nmod tests {") {
             code.push(before.to_owned());
             proofs.push(after.to_owned());
         } else {
