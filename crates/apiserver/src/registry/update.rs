@@ -75,15 +75,13 @@ impl Registry {
         check_patch_options(request, kind)?;
         let name = request.name();
         let body = request.body.clone().unwrap_or_default();
-        if kind == PatchType::Apply {
-            self.check_identity(request, &body)?;
-        }
         loop {
             let Some(record) = self.store.get(&self.key(request)) else {
                 if kind != PatchType::Apply {
                     return Err(not_found(request.kind, name));
                 }
                 let object = self.applied(request, None, &body)?;
+                self.check_identity(request, &object)?;
                 return self.create_object(request, without_version(object), false).await;
             };
             let old = shown(request.kind, &record);
@@ -117,7 +115,9 @@ impl Registry {
             PatchType::Merge => PatchKind::Merge,
             PatchType::Strategic => PatchKind::Strategic,
             PatchType::Apply => {
+                // The body may leave out the name: the live object has it.
                 let mut new = self.applied(request, Some(old), body)?;
+                self.check_identity(request, &new)?;
                 self.complete(request, &mut new);
                 return Ok((new, Vec::new()));
             }

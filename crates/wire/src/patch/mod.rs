@@ -97,7 +97,23 @@ pub fn patch(
 fn json(document: &mut Value, patch: &Value) -> Result<(), Failure> {
     let operations: json_patch::Patch =
         serde_json::from_value(patch.clone()).map_err(|_| status::unprocessable_patch())?;
-    json_patch::patch(document, &operations).map_err(|_| status::unprocessable_patch())
+    for operation in &operations.0 {
+        if !finds_nothing_as_wanted(document, operation) {
+            let operation = std::slice::from_ref(operation);
+            json_patch::patch(document, operation).map_err(|_| status::unprocessable_patch())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an operation tests that a field is null, and there is no such field. RFC 6902 refuses
+/// it, the real server does not, and clients rely on that to add the first finalizer.
+fn finds_nothing_as_wanted(document: &Value, operation: &json_patch::PatchOperation) -> bool {
+    let json_patch::PatchOperation::Test(test) = operation else { return false };
+    let parent = test.path.split_back().and_then(|(parent, _)| parent.resolve(document).ok());
+    test.value.is_null()
+        && parent.is_some_and(Value::is_object)
+        && test.path.resolve(document).is_err()
 }
 
 /// 422 for a result that is not of the kind; kind and name are empty, as the real server has it.

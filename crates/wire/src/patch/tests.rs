@@ -145,3 +145,20 @@ fn a_merge_patch_drops_nulls_and_warns_of_unknown_fields() {
     assert_eq!(decoded.value["metadata"], json!({"name": "s"}));
     assert_eq!(decoded.warnings, ["unknown field \"spec.nonsense\""]);
 }
+
+#[test]
+fn a_missing_field_passes_a_test_for_null() {
+    let add_first = |parent: &str| {
+        let body = json!([
+            {"op": "test", "path": format!("{parent}/finalizers"), "value": null},
+            {"op": "add", "path": format!("{parent}/finalizers"), "value": ["test.example/f"]}
+        ]);
+        patch(PatchKind::Json, &service(), &body, SERVICE, FieldValidation::Warn)
+    };
+    let added = add_first("/metadata").expect("there are no finalizers");
+    assert_eq!(added.value["metadata"]["finalizers"], json!(["test.example/f"]));
+    assert_eq!(add_first("/spec/nothing").unwrap_err().code, 422);
+    let body = json!([{"op": "test", "path": "/metadata/name", "value": null}]);
+    let refused = patch(PatchKind::Json, &service(), &body, SERVICE, FieldValidation::Warn);
+    assert_eq!(refused.unwrap_err().code, 422);
+}
