@@ -140,7 +140,6 @@ fn memory(lab: &Lab<'_>) {
     );
 }
 
-#[expect(clippy::cast_precision_loss, reason = "kibibytes of a machine fit")]
 fn mebibytes(kibibytes: u64) -> f64 {
     kibibytes as f64 / 1024.0
 }
@@ -169,7 +168,6 @@ fn endpoint_change(lab: &Lab<'_>) {
         .collect();
     let all = counts.last().map_or(0, |(_, count)| *count);
     let at = |share: f64| {
-        #[expect(clippy::cast_precision_loss, reason = "counts of a bench are small")]
         let reached = counts.iter().find(|(_, count)| *count as f64 >= share * all as f64);
         reached.map_or(f64::NAN, |(limit, _)| limit * 1e3)
     };
