@@ -40,6 +40,11 @@ impl AddressPool {
         Self::new(networks.iter().map(|net| net.network()..=net.broadcast()).collect())
     }
 
+    /// Whether there is no address at all.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// Whether the address belongs to the pool.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(&address))
@@ -65,12 +70,13 @@ impl AddressPool {
 /// Services, so that two of them can never get the same address.
 ///
 /// Addresses that a Service already has are kept while they are in the pool; then those asked for are
-/// given, and then the first free ones, older Services first (C21).
+/// given, and then the first free ones, older Services first (C21). Without a pool nobody controls
+/// load balancers here: only what an earlier pool has left behind is taken back.
 pub fn load_balancer(cluster: &Cluster, pool: &AddressPool) -> Reconciled {
     let mut result = Reconciled::default();
     let mut ours: Vec<&Service> = Vec::new();
     for service in cluster.services.values() {
-        if wants_address(service) {
+        if wants_address(service) && (!pool.is_empty() || is_held(service)) {
             ours.push(service);
         } else {
             release(service, &mut result.writes);
@@ -98,10 +104,15 @@ fn wants_address(service: &Service) -> bool {
     is_ours(service) && service.meta.deleting.is_none()
 }
 
+/// Whether the Service has had an address of ours and has not given it back.
+fn is_held(service: &Service) -> bool {
+    service.meta.finalizers.contains(FINALIZER)
+}
+
 /// Takes back what a Service that is deleted, or of another type now, still holds of ours.
 fn release(service: &Service, writes: &mut Vec<Write>) {
     let is_foreign = service.load_balancer().is_some() && !is_ours(service);
-    if is_foreign || !service.meta.finalizers.contains(FINALIZER) {
+    if is_foreign || !is_held(service) {
         return;
     }
     writes.push(REPORTER.normal(&service.meta, "DeletingLoadBalancer", "Deleting load balancer"));

@@ -115,14 +115,22 @@ fn present_addresses_are_kept_and_older_services_choose_first() {
 fn an_exhausted_pool_is_told_once() {
     // C24.
     let mut server = server([balanced("a", 1)]);
-    let empty = AddressPool::default();
+    let other = pool(&["2001:db8::10/126"]);
     assert_eq!(
-        reasons(&settle(&mut server, &empty)),
+        reasons(&settle(&mut server, &other)),
         ["EnsuringLoadBalancer", "SyncLoadBalancerFailed"]
     );
-    let again = plan::load_balancer(&server.cluster, &empty);
+    let again = plan::load_balancer(&server.cluster, &other);
     let text = "Service default/a: the address pool has no IPv4 address";
     assert_eq!(again.report, [Reason::Other(text.to_owned())]);
+}
+
+#[test]
+fn without_a_pool_load_balancers_belong_to_others() {
+    // C24.
+    let mut server = server([balanced("a", 1), with_ingress(balanced("b", 2), "192.0.2.8")]);
+    assert!(settle(&mut server, &AddressPool::default()).is_empty());
+    assert_eq!(addresses(&server, "b"), ["192.0.2.8"]);
 }
 
 #[test]
