@@ -335,6 +335,7 @@ const ENDPOINT_SLICES: KindRow = KindRow {
     validate_create: endpoint_slice::validate_create,
     validate_update: endpoint_slice::validate_update,
     warnings: endpoint_slice::warnings,
+    default_on_read: endpoint_slice::default_on_read,
     columns: col::ENDPOINT_SLICE,
     cells: cells::endpoint_slice,
     ..PLAIN

@@ -26,6 +26,15 @@ pub(crate) fn default(slice: &mut Value, _: &Env) {
     }
 }
 
+/// Storage, which the real server writes as protobuf, cannot tell an empty list from none.
+pub(crate) fn default_on_read(slice: &mut Value, _: &Env) {
+    for list in ["/endpoints", "/ports"] {
+        if slice.at(list).as_array().is_some_and(Vec::is_empty) {
+            remove(slice, list);
+        }
+    }
+}
+
 /// Starts the generation and drops what only v1beta1 had.
 pub(crate) fn prepare_create(slice: &mut Value, _: &Env) {
     drop_topology(slice);
