@@ -28,7 +28,7 @@ impl Manifest {
     pub(crate) fn place(&self, field: &str) -> String {
         let mut path = field;
         loop {
-            if let Some(line) = self.lines.get(path) {
+            if let Some(line) = self.line(path) {
                 return format!("{}:{line}", self.origin);
             }
             match path.rfind(['.', '[']) {
@@ -37,6 +37,18 @@ impl Manifest {
                 None => path = "",
             }
         }
+    }
+
+    /// Line of a field. Some messages leave list indexes out: then the first such field counts.
+    fn line(&self, path: &str) -> Option<u64> {
+        let unindexed = |known: &str| {
+            let parts =
+                known.split('[').map(|part| part.split_once(']').map_or(part, |(_, end)| end));
+            parts.collect::<String>() == path
+        };
+        self.lines.get(path).copied().or_else(|| {
+            self.lines.iter().filter(|(known, _)| unindexed(known)).map(|(_, line)| *line).min()
+        })
     }
 
     /// `Kind name` for messages.
@@ -293,6 +305,7 @@ metadata: {name: b}
         assert_eq!(manifests.len(), 2);
         assert_eq!(manifests[0].place("spec.ports[0].targetPort"), "two.yaml:8");
         assert_eq!(manifests[0].place("spec.ports[0].nodePort"), "two.yaml:7", "its parent");
+        assert_eq!(manifests[0].place("spec.ports.targetPort"), "two.yaml:8", "without an index");
         assert_eq!(manifests[1].place("metadata.name"), "two.yaml:12");
         assert_eq!(manifests[0].value["spec"]["ports"][0]["port"], 80);
     }

@@ -66,17 +66,22 @@ pub(crate) fn check(manifests: &[Manifest]) -> anyhow::Result<()> {
         let decoded =
             wire::decode::object(&body, wire::decode::ContentType::Json, expected, strict);
         if let Err(failure) = decoded {
-            let field = quoted(&failure.message).unwrap_or_default();
+            let field = field_of(&failure.message).unwrap_or_default();
             bail!("{}: {}: {}", manifest.place(field), manifest.title(), failure.message);
         }
     }
     Ok(())
 }
 
-/// The field that a message such as `unknown field "spec.foo"` is about.
-fn quoted(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("field \"")?;
-    rest.split_once('"').map(|(field, _)| field)
+/// The field that a message is about: `unknown field "spec.foo"`, or
+/// `Go struct field ServicePort.spec.ports.port of type int32`, as the API server words them.
+fn field_of(message: &str) -> Option<&str> {
+    if let Some((_, rest)) = message.split_once("field \"") {
+        return rest.split_once('"').map(|(field, _)| field);
+    }
+    let (_, rest) = message.split_once("Go struct field ")?;
+    let (field, _) = rest.split_once(" of type")?;
+    field.split_once('.').map(|(_go_type, path)| path)
 }
 
 fn row(manifest: &Manifest) -> anyhow::Result<&'static KindRow> {
@@ -133,7 +138,11 @@ mod tests {
 
     #[test]
     fn a_message_names_its_field() {
-        assert_eq!(quoted("strict decoding error: unknown field \"spec.typ\""), Some("spec.typ"));
-        assert_eq!(quoted("nothing"), None);
+        let message = "strict decoding error: unknown field \"spec.typ\"";
+        assert_eq!(field_of(message), Some("spec.typ"));
+        let message = "json: cannot unmarshal string into Go struct field \
+                       ServicePort.spec.ports.port of type int32";
+        assert_eq!(field_of(message), Some("spec.ports.port"));
+        assert_eq!(field_of("nothing"), None);
     }
 }
