@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::view::{Key, Kind};
 use super::{Lab, status};
@@ -154,14 +154,23 @@ async fn open(target: &Target, client: Namespace) -> io::Result<Open> {
 }
 
 async fn carry_tcp(listener: TcpListener, to: SocketAddr, client: Namespace) {
+    let mut talks = JoinSet::new();
     loop {
-        let Ok((mut near, _)) = listener.accept().await else {
-            // Out of descriptors: others must be closed first.
-            tokio::task::yield_now().await;
-            continue;
+        let accepted = listener.accept().await;
+        while talks.try_join_next().is_some() {}
+        let mut near = match accepted {
+            Ok((near, _)) => near,
+            Err(error) => {
+                tracing::warn!(%error, %to, "accept a connection to a loopback URL");
+                // Out of descriptors: one of ours must be closed first.
+                if talks.join_next().await.is_none() {
+                    return;
+                }
+                continue;
+            }
         };
         let client = client.clone();
-        tokio::task::spawn_local(async move {
+        talks.spawn_local(async move {
             // A connection that breaks is closed on both sides: nothing else is to be said.
             if let Ok(mut far) = client.connect(to).await {
                 let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
