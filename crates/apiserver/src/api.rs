@@ -1,5 +1,6 @@
 //! The boundary between HTTP and the registry: a parsed request, an answer not yet encoded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -126,12 +127,16 @@ pub struct Options {
 }
 
 /// Who asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct User {
     /// User name.
     pub name: String,
+    /// Something that tells users of one name apart; may be empty.
+    pub uid: String,
     /// Groups.
     pub groups: Vec<String>,
+    /// What else the authenticator knows, such as the id of the credential.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// An answer, not yet encoded.

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use model::IpNet;
+use thiserror::Error;
 
 /// Settings of one API server. Each field names the flag that it stands for.
 #[derive(Debug)]
@@ -41,9 +43,13 @@ pub struct ApiserverConfig {
     pub kubelet_certificate_authority: Option<PathBuf>,
     /// `--kubelet-preferred-address-types`, best first.
     pub kubelet_preferred_address_types: Vec<String>,
-    /// `--authorization-mode`. Accepted and remembered: for now whoever is authenticated may do
-    /// everything.
-    pub authorization_mode: Vec<String>,
+    /// `--authorization-mode`, asked in this order.
+    pub authorization_mode: Vec<AuthorizationMode>,
+    /// `--service-account-issuer`: the first issues tokens, all are believed. Empty: one of our
+    /// own.
+    pub service_account_issuer: Vec<String>,
+    /// `--api-audiences`: tokens for one of these are good here. Empty: the first issuer.
+    pub api_audiences: Vec<String>,
     /// `--enable-admission-plugins=DenyServiceExternalIPs`: refuse `spec.externalIPs`.
     pub deny_service_external_ips: bool,
     /// `--enable-admission-plugins=ServiceAccount`: pods that name no ServiceAccount get `default`.
@@ -52,6 +58,43 @@ pub struct ApiserverConfig {
     /// certificate in ConfigMap `kube-root-ca.crt` of every Namespace.
     pub publish_root_certificate: bool,
 }
+
+/// Who decides what users may do. Members of `system:masters` may do everything in every mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthorizationMode {
+    /// Everybody may do everything.
+    AlwaysAllow,
+    /// Nobody may do anything.
+    AlwaysDeny,
+    /// Nodes may do what kubelets need.
+    Node,
+    /// Roles and bindings decide.
+    Rbac,
+}
+
+impl AuthorizationMode {
+    /// All modes, with the names that the flag has for them.
+    pub const ALL: [(&str, Self); 4] = [
+        ("AlwaysAllow", Self::AlwaysAllow),
+        ("AlwaysDeny", Self::AlwaysDeny),
+        ("Node", Self::Node),
+        ("RBAC", Self::Rbac),
+    ];
+}
+
+impl FromStr for AuthorizationMode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode);
+        found.ok_or_else(|| UnknownMode(text.to_owned()))
+    }
+}
+
+/// A mode that this server does not have.
+#[derive(Debug, Error)]
+#[error("no authorization mode {0:?} here; there are AlwaysAllow, AlwaysDeny, Node and RBAC")]
+pub struct UnknownMode(String);
 
 impl ApiserverConfig {
     /// kube-apiserver's defaults around a state folder, listening on loopback.
@@ -78,7 +121,9 @@ impl ApiserverConfig {
                 .chain(["ExternalDNS", "ExternalIP"])
                 .map(str::to_owned)
                 .collect(),
-            authorization_mode: vec!["AlwaysAllow".to_owned()],
+            authorization_mode: vec![AuthorizationMode::Node, AuthorizationMode::Rbac],
+            service_account_issuer: Vec::new(),
+            api_audiences: Vec::new(),
             deny_service_external_ips: false,
             service_account_admission: false,
             publish_root_certificate: false,

@@ -234,8 +234,11 @@ fn resources(group: &str, version: &str) -> Option<Value> {
 fn resource(row: &'static KindRow) -> Vec<Value> {
     let mut own = json!({
         "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced,
-        "kind": row.kind, "verbs": row.verbs, "storageVersionHash": storage_hash(row.stored_row()),
+        "kind": row.kind, "verbs": row.verbs,
     });
+    if row.is_kept() {
+        own["storageVersionHash"] = storage_hash(row.stored_row()).into();
+    }
     set_names(&mut own, row);
     let mut all = vec![own];
     for subresource in row.subresources {

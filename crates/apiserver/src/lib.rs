@@ -14,6 +14,7 @@
 mod alloc;
 pub mod api;
 mod auth;
+mod authz;
 mod bootstrap;
 pub mod config;
 mod discovery;

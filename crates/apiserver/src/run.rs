@@ -23,7 +23,8 @@ use crate::http::{MOST_INFLIGHT, Metrics, Server};
 use crate::proxy::Dialer;
 use crate::registry::{self, OpenError, Registry};
 use crate::tls::{
-    CertKey, Pki, PkiError, TlsError, client_config, server_config, unverified_client_config,
+    CertKey, ClientAuthorities, Pki, PkiError, TlsError, api_server_config, client_config,
+    unverified_client_config,
 };
 
 /// Why the server did not start.
@@ -89,9 +90,13 @@ pub async fn run(
     let pki = Pki::open(config.state_dir.join("pki"))?;
     let listeners = listeners(&config).await?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).collect();
-    let tls = TlsAcceptor::from(Arc::new(server_tls(&config, &pki, &addresses)?));
+    let authorities = client_authorities(&config, &pki)?;
+    let authorities: Vec<&str> = authorities.iter().map(String::as_str).collect();
+    let clients = ClientAuthorities::new(&authorities)?;
+    let own = serving_pair(&config, &pki, &addresses)?;
+    let tls = TlsAcceptor::from(Arc::new(api_server_config(&own, &clients)?));
     let (drain, draining) = watch::channel(false);
-    let server = Arc::new(server(&config, &pki, &addresses, draining).await?);
+    let server = Arc::new(server(&config, &pki, &addresses, clients, draining).await?);
     let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut serving = JoinSet::new();
     for (listener, _) in listeners {
@@ -109,11 +114,13 @@ async fn server(
     config: &ApiserverConfig,
     pki: &Pki,
     addresses: &[SocketAddr],
+    clients: ClientAuthorities,
     draining: watch::Receiver<bool>,
 ) -> Result<Server, RunError> {
     let advertised = advertised(config, addresses);
     let registry = Registry::open(registry::Config {
         state: config.state_dir.clone(),
+        authorization: config.authorization_mode.clone(),
         env: Env {
             service_cidrs: config.service_cluster_ip_range.clone(),
             node_ports: config.service_node_port_range,
@@ -129,10 +136,15 @@ async fn server(
         Some(path) => StaticTokens::read(path)?,
         None => StaticTokens::default(),
     };
-    let service_accounts = ServiceAccountTokens::new(&pki.service_account_key()?)?;
+    let service_accounts = ServiceAccountTokens::new(
+        &pki.service_account_key()?,
+        &config.service_account_issuer,
+        &config.api_audiences,
+    )?;
     Ok(Server {
         registry,
         authenticator: Authenticator { tokens, service_accounts, anonymous: config.anonymous_auth },
+        clients,
         dialer: dialer(config, pki)?,
         metrics: Metrics::new(),
         inflight: Semaphore::new(MOST_INFLIGHT),
@@ -172,24 +184,27 @@ fn dialer(config: &ApiserverConfig, pki: &Pki) -> Result<Dialer, RunError> {
     })
 }
 
-fn server_tls(
+fn serving_pair(
     config: &ApiserverConfig,
     pki: &Pki,
     addresses: &[SocketAddr],
-) -> Result<rustls::ServerConfig, RunError> {
-    let own = match &config.tls_files {
+) -> Result<CertKey, RunError> {
+    Ok(match &config.tls_files {
         Some((cert, key)) => CertKey {
             cert_pem: read("--tls-cert-file", cert)?,
             key_pem: read("--tls-private-key-file", key)?,
         },
         None => pki.kept_server("apiserver", &serving_names(config, addresses))?,
-    };
+    })
+}
+
+/// PEM texts with the authorities of client certificates.
+fn client_authorities(config: &ApiserverConfig, pki: &Pki) -> Result<Vec<String>, RunError> {
     let mut authorities = vec![pki.ca_pem().to_owned()];
     if let Some(path) = &config.client_ca_file {
         authorities.push(read("--client-ca-file", path)?);
     }
-    let authorities: Vec<&str> = authorities.iter().map(String::as_str).collect();
-    Ok(server_config(&own, &authorities)?)
+    Ok(authorities)
 }
 
 /// By these names and addresses clients may call the server.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use apiserver::config::AuthorizationMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
@@ -309,9 +310,15 @@ pub(crate) struct Apiserver {
     /// Addresses that the controllers give to LoadBalancer Services
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) pool: Vec<IpNet>,
-    /// Accepted; for now whoever is authenticated may do everything
-    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", value_name = "MODES")]
-    pub(crate) authorization_mode: Vec<String>,
+    /// Who decides what users may do: AlwaysAllow, AlwaysDeny, Node, RBAC; asked in turn
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC", value_name = "MODES")]
+    pub(crate) authorization_mode: Vec<AuthorizationMode>,
+    /// Issuer of service account tokens; the first issues, all are believed
+    #[arg(long, value_name = "URL")]
+    pub(crate) service_account_issuer: Vec<String>,
+    /// Audiences whose tokens are good here [default: the issuer]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) api_audiences: Vec<String>,
 }
 
 /// What `apiserver --controllers` chooses from, in kube-controller-manager's words.

@@ -1,9 +1,12 @@
 //! Users by client certificate: CN is the name, every O a group (kube-apiserver
 //! `--client-ca-file`).
 
+use std::collections::BTreeMap;
+
+use ring::digest::{SHA256, digest};
 use x509_parser::parse_x509_certificate;
 
-use super::AUTHENTICATED;
+use super::{AUTHENTICATED, CREDENTIAL_ID};
 use crate::api::User;
 
 /// The user that a verified certificate (DER) names; `None` when it names nobody.
@@ -17,7 +20,15 @@ pub(crate) fn user_of_certificate(der: &[u8]) -> Option<User> {
         .chain([AUTHENTICATED])
         .map(str::to_owned)
         .collect();
-    (!name.is_empty()).then(|| User { name: name.to_owned(), groups })
+    let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![credential_id(der)])]);
+    (!name.is_empty()).then(|| User { name: name.to_owned(), groups, extra, ..User::default() })
+}
+
+/// `X509SHA256=` and the certificate's fingerprint.
+fn credential_id(der: &[u8]) -> String {
+    let hash = digest(&SHA256, der);
+    let digits: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("X509SHA256={digits}")
 }
 
 #[cfg(test)]
@@ -37,6 +48,7 @@ mod tests {
         let user = user_of_certificate(&der).unwrap();
         assert_eq!(user.name, "system:node:n1");
         assert_eq!(user.groups, ["system:nodes", "more", AUTHENTICATED]);
+        assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
     }
 
     #[test]

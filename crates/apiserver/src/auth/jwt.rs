@@ -33,6 +33,17 @@ impl Signer {
         Ok(Self { key, key_id, random })
     }
 
+    /// The public half, as a JSON Web Key (RFC 7517, RFC 7518 6.2.1).
+    pub(crate) fn public_key(&self) -> Value {
+        // An uncompressed point: one byte of format, then both coordinates.
+        let point = self.key.public_key().as_ref();
+        let (x, y) = point.get(1..).unwrap_or_default().split_at(point.len() / 2);
+        json!({
+            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256",
+            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+        })
+    }
+
     /// A token with these claims; `None` when the system has no randomness.
     pub(crate) fn sign(&self, claims: &Value) -> Option<String> {
         let header = json!({ "alg": "ES256", "kid": self.key_id });

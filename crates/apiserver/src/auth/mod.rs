@@ -1,16 +1,15 @@
-//! Who asks, and whether they may.
+//! Who asks.
 //!
 //! ```text
 //!  client certificate ─┐
-//!  Authorization ──────┼─▶ Authenticator ─▶ User ─▶ impersonate ─▶ authorize ─▶ request
-//!  nothing ────────────┘        │ 401                                  │ 403
+//!  Authorization ──────┼─▶ Authenticator ─▶ User ─▶ impersonate ─▶ User
+//!  nothing ────────────┘        │ 401                    │ 403
 //! ```
 //!
-//! What it is not: there are no roles yet. Whoever is authenticated may do everything; whoever is
-//! not may read health and version.
+//! What it is not: what the user may do is decided in `authz`.
 
-mod authorize;
 mod certificate;
+mod impersonate;
 mod jwt;
 mod service_account;
 mod static_tokens;
@@ -22,8 +21,8 @@ use wire::status::{self, Failure};
 use crate::api::User;
 use crate::registry::Registry;
 
-pub(crate) use authorize::{authorize, impersonate};
 pub(crate) use certificate::user_of_certificate;
+pub(crate) use impersonate::impersonate;
 pub use jwt::KeyError;
 pub(crate) use service_account::ServiceAccountTokens;
 pub(crate) use static_tokens::StaticTokens;
@@ -45,25 +44,59 @@ impl Authenticator {
     pub(crate) fn authenticate(
         &self,
         registry: &Registry,
-        certificate: Option<&User>,
+        certificate: &Certificate,
         headers: &HeaderMap,
     ) -> Result<User, Failure> {
-        if let Some(user) = certificate {
+        if let Certificate::Of(user) = certificate {
             return Ok(user.clone());
         }
         if let Some(token) = bearer(headers) {
-            return self
-                .tokens
-                .user(token)
-                .or_else(|| self.service_accounts.user(registry, token))
-                .ok_or_else(status::unauthorized);
+            let found = self.review(registry, token, &[]);
+            return found.map(|(user, _)| user).ok_or_else(status::unauthorized);
         }
-        if self.anonymous {
-            let groups = vec!["system:unauthenticated".to_owned()];
-            return Ok(User { name: ANONYMOUS.to_owned(), groups });
+        if self.anonymous && *certificate == Certificate::None {
+            let groups = vec![UNAUTHENTICATED.to_owned()];
+            return Ok(User { name: ANONYMOUS.to_owned(), groups, ..User::default() });
         }
         Err(status::unauthorized())
     }
+
+    /// The user of a bearer token, and those of these audiences (none: this server's) that the
+    /// token is meant for.
+    pub(crate) fn review(
+        &self,
+        registry: &Registry,
+        token: &str,
+        audiences: &[String],
+    ) -> Option<(User, Vec<String>)> {
+        let audiences =
+            if audiences.is_empty() { self.service_accounts.audiences() } else { audiences };
+        match self.tokens.user(token) {
+            // Static tokens are for everybody who trusts this server.
+            Some(user) => Some((user, audiences.to_vec())),
+            None => self.service_accounts.user(registry, token, audiences),
+        }
+    }
+}
+
+/// What a client has shown of itself in the TLS handshake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Certificate {
+    /// Nothing.
+    None,
+    /// A certificate that no known authority vouches for, or that names nobody.
+    Unknown,
+    /// A certificate of this user.
+    Of(User),
+}
+
+/// The groups of all ServiceAccounts of a Namespace.
+pub(crate) fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec![
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+        AUTHENTICATED.to_owned(),
+    ]
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -74,5 +107,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The user of requests without credentials.
 const ANONYMOUS: &str = "system:anonymous";
+/// The group of everybody who has not shown who they are.
+const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The group of everybody who has shown who they are.
 const AUTHENTICATED: &str = "system:authenticated";
+/// Extra value: which certificate or token it was.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";

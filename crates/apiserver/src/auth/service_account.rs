@@ -1,12 +1,14 @@
 //! Tokens of ServiceAccounts: issued by TokenRequest, believed while account and bound object
 //! live (KEP-1205).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use wire::status::{self, CauseReason, Failure, FieldError};
 
-use super::AUTHENTICATED;
 use super::jwt::{KeyError, Signer};
+use super::{CREDENTIAL_ID, service_account_groups};
 use crate::api::User;
 use crate::http::id::uuid;
 use crate::registry::Registry;
@@ -14,23 +16,61 @@ use crate::registry::Registry;
 /// Issues and checks the tokens.
 pub(crate) struct ServiceAccountTokens {
     signer: Signer,
+    /// `--service-account-issuer`: the first issues, all are believed.
+    issuers: Vec<String>,
+    /// `--api-audiences`.
+    audiences: Vec<String>,
 }
 
 impl ServiceAccountTokens {
-    /// Signs with this key, PKCS #8 DER.
-    pub(crate) fn new(pkcs8: &[u8]) -> Result<Self, KeyError> {
-        Ok(Self { signer: Signer::new(pkcs8)? })
+    /// Signs with this key, PKCS #8 DER. Without issuers there is one of our own; without
+    /// audiences the first issuer is the audience.
+    pub(crate) fn new(
+        pkcs8: &[u8],
+        issuers: &[String],
+        audiences: &[String],
+    ) -> Result<Self, KeyError> {
+        let issuers = if issuers.is_empty() { vec![ISSUER.to_owned()] } else { issuers.to_vec() };
+        let audiences =
+            if audiences.is_empty() { issuers[..1].to_vec() } else { audiences.to_vec() };
+        Ok(Self { signer: Signer::new(pkcs8)?, issuers, audiences })
+    }
+
+    /// Whom tokens must be meant for to be good here.
+    pub(crate) fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The issuer of new tokens.
+    pub(crate) fn issuer(&self) -> &str {
+        self.issuers.first().map_or(ISSUER, String::as_str)
+    }
+
+    /// The key that checks the tokens, as a JSON Web Key (RFC 7517).
+    pub(crate) fn public_key(&self) -> Value {
+        self.signer.public_key()
     }
 
     /// The user of a token of ours that is in time and whose account, and bound object, still
-    /// exist with the same uid.
-    pub(crate) fn user(&self, registry: &Registry, token: &str) -> Option<User> {
+    /// exist with the same uid; and those of these audiences that the token names.
+    pub(crate) fn user(
+        &self,
+        registry: &Registry,
+        token: &str,
+        audiences: &[String],
+    ) -> Option<(User, Vec<String>)> {
         let claims = self.signer.verify(token)?;
         let now = Timestamp::now().as_second();
         let in_time =
             claims["nbf"].as_i64()? <= now + CLOCK_SKEW && now < claims["exp"].as_i64()?;
-        let for_us = claims["aud"].as_array()?.iter().any(|audience| audience == ISSUER);
-        if !in_time || !for_us || claims["iss"] != ISSUER {
+        let named = claims["aud"].as_array()?;
+        let audiences: Vec<String> = audiences
+            .iter()
+            .filter(|audience| named.iter().any(|name| name == *audience))
+            .cloned()
+            .collect();
+        let is_ours = self.issuers.iter().any(|issuer| claims["iss"] == *issuer);
+        if !in_time || audiences.is_empty() || !is_ours {
             return None;
         }
         let private = &claims["kubernetes.io"];
@@ -39,19 +79,20 @@ impl ServiceAccountTokens {
         alive(registry, "serviceaccounts", namespace, account)?;
         for (kind, plural) in BOUND_KINDS {
             let bound = &private[kind.to_lowercase()];
-            if !bound.is_null() {
+            // The node of a pod's token only tells where the pod was.
+            let is_told = kind == "Node" && !private["pod"].is_null();
+            if !bound.is_null() && !is_told {
                 alive(registry, plural, namespace, bound)?;
             }
         }
         let name = account["name"].as_str()?;
-        Some(User {
+        let user = User {
             name: format!("system:serviceaccount:{namespace}:{name}"),
-            groups: vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
-                AUTHENTICATED.to_owned(),
-            ],
-        })
+            uid: account["uid"].as_str().unwrap_or_default().to_owned(),
+            groups: service_account_groups(namespace),
+            extra: extra(&claims),
+        };
+        Some((user, audiences))
     }
 
     /// Answers `serviceaccounts/NAME/token`: the TokenRequest with its status.
@@ -67,7 +108,7 @@ impl ServiceAccountTokens {
         let lifetime = lifetime(request)?;
         let audiences = match request["spec"]["audiences"].as_array() {
             Some(audiences) if !audiences.is_empty() => audiences.clone(),
-            _ => vec![ISSUER.into()],
+            _ => self.audiences.iter().map(|audience| audience.as_str().into()).collect(),
         };
         let bound = bound(registry, namespace, name, &request["spec"]["boundObjectRef"])?;
         let now = Timestamp::now().as_second();
@@ -75,11 +116,11 @@ impl ServiceAccountTokens {
             "namespace": namespace,
             "serviceaccount": { "name": name, "uid": account["metadata"]["uid"] },
         });
-        if let Some((key, reference)) = bound {
+        for (key, reference) in bound {
             private[key] = reference;
         }
         let claims = json!({
-            "iss": ISSUER, "aud": audiences, "jti": uuid(),
+            "iss": self.issuer(), "aud": audiences, "jti": uuid(),
             "sub": format!("system:serviceaccount:{namespace}:{name}"),
             "iat": now, "nbf": now, "exp": now + lifetime,
             "kubernetes.io": private,
@@ -114,15 +155,15 @@ fn lifetime(request: &Value) -> Result<i64, Failure> {
     Err(status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]))
 }
 
-/// The claim for `spec.boundObjectRef`: its name and content.
+/// The claims for `spec.boundObjectRef`, by name: of the object, and of the node of a pod.
 fn bound(
     registry: &Registry,
     namespace: &str,
     account: &str,
     reference: &Value,
-) -> Result<Option<(String, Value)>, Failure> {
+) -> Result<Vec<(String, Value)>, Failure> {
     if reference.is_null() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let kind = reference["kind"].as_str().unwrap_or_default();
     let name = reference["name"].as_str().unwrap_or_default();
@@ -147,13 +188,44 @@ fn bound(
             status::quote(account)
         )));
     }
-    Ok(Some((kind.to_lowercase(), json!({ "name": name, "uid": uid }))))
+    let mut claims = vec![(kind.to_lowercase(), json!({ "name": name, "uid": uid }))];
+    if kind == "Pod"
+        && let Some(node) = object["spec"]["nodeName"].as_str().filter(|node| !node.is_empty())
+    {
+        let uid = self::object(registry, "nodes", "", node)
+            .map(|node| node["metadata"]["uid"].clone())
+            .unwrap_or_default();
+        claims.push(("node".to_owned(), json!({ "name": node, "uid": uid })));
+    }
+    Ok(claims)
+}
+
+/// What the token tells besides the user: its id, and what it is bound to.
+fn extra(claims: &Value) -> BTreeMap<String, Vec<String>> {
+    let private = &claims["kubernetes.io"];
+    let id = claims["jti"].as_str().map(|id| format!("JTI={id}"));
+    let mut extra: BTreeMap<String, Vec<String>> =
+        id.into_iter().map(|id| (CREDENTIAL_ID.to_owned(), vec![id])).collect();
+    for kind in ["pod", "node"] {
+        for part in ["name", "uid"] {
+            if let Some(value) = private[kind][part].as_str() {
+                let key = format!("authentication.kubernetes.io/{kind}-{part}");
+                extra.insert(key, vec![value.to_owned()]);
+            }
+        }
+    }
+    extra
 }
 
 /// `Some` when the object of this reference (name, uid) is still the same one.
 fn alive(registry: &Registry, plural: &str, namespace: &str, reference: &Value) -> Option<()> {
     let object = object(registry, plural, namespace, reference["name"].as_str()?)?;
-    (object["metadata"]["uid"] == reference["uid"]).then_some(())
+    let metadata = &object["metadata"];
+    let is_gone = metadata["deletionTimestamp"]
+        .as_str()
+        .and_then(|time| time.parse::<Timestamp>().ok())
+        .is_some_and(|time| time.as_second() + CLOCK_SKEW < Timestamp::now().as_second());
+    (metadata["uid"] == reference["uid"] && !is_gone).then_some(())
 }
 
 fn object(registry: &Registry, plural: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -162,7 +234,7 @@ fn object(registry: &Registry, plural: &str, namespace: &str, name: &str) -> Opt
     serde_json::from_slice(&registry.get(row, namespace, name)?.json).ok()
 }
 
-/// Issuer and audience of our tokens.
+/// Issuer and audience of our tokens, unless flags say otherwise.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Objects that a token can be bound to.
 const BOUND_KINDS: [(&str, &str); 3] = [("Pod", "pods"), ("Secret", "secrets"), ("Node", "nodes")];
@@ -170,7 +242,7 @@ const BOUND_KINDS: [(&str, &str); 3] = [("Pod", "pods"), ("Secret", "secrets"), 
 const DEFAULT_LIFETIME: i64 = 3600;
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
-/// Seconds by which the clock may have been set back since a token was issued.
+/// Seconds by which clocks may differ, and for which a token outlives what it is bound to.
 const CLOCK_SKEW: i64 = 60;
 
 #[cfg(test)]

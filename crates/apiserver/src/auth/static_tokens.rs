@@ -72,9 +72,9 @@ fn hash(token: &str) -> Vec<u8> {
 
 fn parse(line: &str) -> Result<(String, User), &'static str> {
     let fields = fields(line)?;
-    let (token, name, groups) = match fields.as_slice() {
-        [token, name, _uid] => (token, name, ""),
-        [token, name, _uid, groups, ..] => (token, name, groups.as_str()),
+    let (token, name, uid, groups) = match fields.as_slice() {
+        [token, name, uid] => (token, name, uid, ""),
+        [token, name, uid, groups, ..] => (token, name, uid, groups.as_str()),
         _ => return Err("fewer than three fields"),
     };
     if token.is_empty() || name.is_empty() {
@@ -87,7 +87,8 @@ fn parse(line: &str) -> Result<(String, User), &'static str> {
         .chain([AUTHENTICATED])
         .map(str::to_owned)
         .collect();
-    Ok((token.clone(), User { name: name.clone(), groups }))
+    let user = User { name: name.clone(), uid: uid.clone(), groups, ..User::default() };
+    Ok((token.clone(), user))
 }
 
 /// The fields of a CSV line (RFC 4180: quotes, and doubled quotes inside them).

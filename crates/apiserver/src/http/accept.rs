@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::serve::serve;
 use super::{Peer, Server};
-use crate::auth::user_of_certificate;
+use crate::auth::{Certificate, user_of_certificate};
 
 /// Serves a listener until the server ends; then lets open requests finish for a moment.
 pub(crate) async fn listen(
@@ -77,9 +77,15 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let user = certificate.and_then(|certificate| user_of_certificate(certificate));
-    let peer = Arc::new(Peer { user });
+    let certificate = match stream.get_ref().1.peer_certificates() {
+        None | Some([]) => Certificate::None,
+        Some([own, others @ ..]) => {
+            let is_known = server.clients.verify(own, others);
+            let user = is_known.then(|| user_of_certificate(own)).flatten();
+            user.map_or(Certificate::Unknown, Certificate::Of)
+        }
+    };
+    let peer = Arc::new(Peer { certificate });
     let drained = server.drained();
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());

@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::api::User;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Certificate};
 use crate::proxy::Dialer;
 use crate::registry::Registry;
+use crate::tls::ClientAuthorities;
 
 pub(crate) use metrics::Metrics;
 
@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) registry: Arc<Registry>,
     /// Users.
     pub(crate) authenticator: Authenticator,
+    /// Authorities of client certificates.
+    pub(crate) clients: ClientAuthorities,
     /// Connections to kubelets, pods and Services.
     pub(crate) dialer: Dialer,
     /// Counters.
@@ -66,6 +68,6 @@ pub(crate) const MOST_INFLIGHT: usize = 600;
 
 /// The other end of a connection.
 pub(crate) struct Peer {
-    /// The user that the client certificate names.
-    pub(crate) user: Option<User>,
+    /// What its certificate says.
+    pub(crate) certificate: Certificate,
 }

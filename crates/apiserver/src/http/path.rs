@@ -3,6 +3,9 @@
 //! The rules are those of apiserver's `RequestInfoFactory`: a path is understood before it is
 //! known whether such a resource is served, because a refusal names it either way.
 
+use super::query::Query;
+use crate::authz::Resource;
+
 /// A path of the API, taken apart.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct ResourcePath {
@@ -22,6 +25,27 @@ pub(crate) struct ResourcePath {
     pub(crate) subresource: Option<String>,
     /// What follows the subresource, without a leading slash; for `proxy`.
     pub(crate) rest: String,
+}
+
+impl ResourcePath {
+    /// The resource as authorization knows it. A Namespace lies in itself, and a list narrowed to
+    /// one name is about that name (`RequestInfoFactory`).
+    pub(crate) fn authorized<'a>(&'a self, query: &'a Query) -> Resource<'a> {
+        let own_name = self.name.as_deref();
+        let selected = own_name.is_none().then(|| query.get("fieldSelector")).flatten();
+        let selected = selected.and_then(|selector| {
+            selector.split(',').find_map(|part| part.strip_prefix("metadata.name="))
+        });
+        let selected = selected.map(|name| name.strip_prefix('=').unwrap_or(name));
+        let own_namespace = own_name.filter(|_| self.resource == "namespaces");
+        Resource {
+            group: &self.group,
+            resource: &self.resource,
+            subresource: self.subresource.as_deref().unwrap_or_default(),
+            namespace: self.namespace.as_deref().or(own_namespace).unwrap_or_default(),
+            name: own_name.or(selected).unwrap_or_default(),
+        }
+    }
 }
 
 /// What a path means.
@@ -106,6 +130,18 @@ mod tests {
             Target::Resource(path) => path,
             Target::Other => panic!("{path} is not a resource"),
         }
+    }
+
+    #[test]
+    fn a_namespace_lies_in_itself_and_a_selected_name_counts() {
+        let namespace = resource("/api/v1/namespaces/n");
+        let query = Query::default();
+        let asked = namespace.authorized(&query);
+        assert_eq!((asked.namespace, asked.name), ("n", "n"));
+        let list = resource("/api/v1/namespaces/n/secrets");
+        let query = Query::parse("watch=1&fieldSelector=metadata.name%3Ds");
+        let asked = list.authorized(&query);
+        assert_eq!((asked.namespace, asked.name), ("n", "s"));
     }
 
     #[test]

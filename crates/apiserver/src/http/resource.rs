@@ -14,6 +14,7 @@ use super::reply::{self, Body};
 use super::serve::Call;
 use super::{Server, input, output};
 use crate::api::{Answer, Request, Stored, Verb};
+use crate::authz::review::{self, Question};
 use crate::encode::Encoder;
 use crate::proxy;
 
@@ -147,6 +148,11 @@ async fn answer(
     }
     let answer = if path.subresource.as_deref() == Some("token") {
         token(server, &path, body.as_ref())
+    } else if !served.row.is_kept() {
+        let namespace = path.namespace.as_deref().unwrap_or_default();
+        let body = body.unwrap_or_default();
+        let question = Question { row: served.row, user: &user, namespace, body };
+        created(review::answer(&server.registry, &server.authenticator, question))
     } else {
         let request = Request {
             verb,
@@ -198,13 +204,18 @@ fn verb(
     })
 }
 
-/// `serviceaccounts/NAME/token`: the only subresource whose answer is kept nowhere.
+/// `serviceaccounts/NAME/token`.
 fn token(server: &Server, path: &ResourcePath, body: Option<&serde_json::Value>) -> Answer {
     let namespace = path.namespace.as_deref().unwrap_or_default();
     let name = path.name.as_deref().unwrap_or_default();
     let null = serde_json::Value::Null;
     let tokens = &server.authenticator.service_accounts;
-    match tokens.issue(&server.registry, namespace, name, body.unwrap_or(&null)) {
+    created(tokens.issue(&server.registry, namespace, name, body.unwrap_or(&null)))
+}
+
+/// 201 with an object that is kept nowhere.
+fn created(result: Result<serde_json::Value, Failure>) -> Answer {
+    match result {
         Ok(object) => Answer::Object {
             code: 201,
             object: Stored { json: object.to_string().into(), value: None },

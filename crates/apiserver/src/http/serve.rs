@@ -6,6 +6,7 @@ use std::time::Instant;
 use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
+use serde_json::json;
 use wire::status::{self, Failure};
 
 use super::metrics::{PAGE_TYPE, RequestLabels};
@@ -15,6 +16,7 @@ use super::query::Query;
 use super::reply::{self, Body};
 use super::{Peer, Server, health, id, resource};
 use crate::api::User;
+use crate::authz::{Asked, Attributes};
 use crate::{auth, discovery};
 
 /// A request whose head has been understood, of a user who may make it.
@@ -64,14 +66,15 @@ fn understand(
 ) -> Result<(Call, Target), Failure> {
     let user = server.authenticator.authenticate(
         &server.registry,
-        peer.user.as_ref(),
+        &peer.certificate,
         request.headers(),
     )?;
     let path = path::percent_decode(request.uri().path())
         .ok_or_else(|| status::bad_request("the path is not percent-encoded UTF-8"))?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let target = path::parse(&path);
-    let user = auth::impersonate(user, request.headers())?;
+    let authorizer = &server.registry.authorizer;
+    let user = auth::impersonate(&user, request.headers(), authorizer)?.unwrap_or(user);
     let verb = match &target {
         Target::Resource(resource) => resource::verb_name(request.method(), resource, &query),
         Target::Other => method_name(request.method()),
@@ -82,7 +85,11 @@ fn understand(
     {
         labels.resource.clone_from(&path.resource);
     }
-    auth::authorize(&user, verb, &target, &path)?;
+    let asked = match &target {
+        Target::Resource(resource) => Asked::Resource(resource.authorized(&query)),
+        Target::Other => Asked::Path(&path),
+    };
+    authorizer.authorize(&Attributes { user: &user, verb, asked })?;
     Ok((Call { request, path, query, user }, target))
 }
 
@@ -94,7 +101,29 @@ async fn other(server: &Server, call: &Call) -> Response<Body> {
     if call.path == "/metrics" {
         return reply::bytes(200, PAGE_TYPE, server.metrics.page());
     }
+    if let Some(document) = openid(server, &call.path) {
+        return document;
+    }
     discovery::respond(server, call).unwrap_or_else(reply::not_found)
+}
+
+/// How others check the tokens of ServiceAccounts (OpenID Connect Discovery 1.0).
+fn openid(server: &Server, path: &str) -> Option<Response<Body>> {
+    let tokens = &server.authenticator.service_accounts;
+    let (content_type, document) = match path {
+        "/.well-known/openid-configuration" => {
+            let keys = format!("https://{}/openid/v1/jwks", server.advertised);
+            let document = json!({
+                "issuer": tokens.issuer(), "jwks_uri": keys,
+                "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            });
+            ("application/json", document)
+        }
+        "/openid/v1/jwks" => ("application/jwk-set+json", json!({ "keys": [tokens.public_key()] })),
+        _ => return None,
+    };
+    Some(reply::bytes(200, content_type, document.to_string()))
 }
 
 /// The id that the client gave this request, or a new one.

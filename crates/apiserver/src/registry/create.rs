@@ -57,6 +57,7 @@ impl Registry {
             meta::metadata(&mut object).insert("namespace".to_owned(), namespace);
         }
         (row.default)(&mut object, env);
+        self.authorizer.check_escalation(request, &object, None)?;
         if track {
             let now = meta::seconds(jiff::Timestamp::now());
             let writer = apply::Writer {

@@ -30,7 +30,9 @@ use wire::status;
 
 use crate::alloc::Allocator;
 use crate::api::{Answer, Request, Stored, Verb};
+use crate::authz::{self, Authorizer};
 use crate::bootstrap;
+use crate::config::AuthorizationMode;
 use crate::repair;
 use crate::store::{Key, Store};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Service ranges, node port range and advertised address.
     pub env: Env,
+    /// Who decides what users may do.
+    pub authorization: Vec<AuthorizationMode>,
     /// PEM text of the certificate authority, published as ConfigMap `kube-root-ca.crt` in every
     /// Namespace; `None` publishes nothing.
     pub ca_certificate: Option<String>,
@@ -74,6 +78,7 @@ pub struct Registry {
     pub(crate) store: Arc<Store>,
     pub(crate) resources: Resources,
     pub(crate) allocator: Allocator,
+    pub(crate) authorizer: Authorizer,
     /// The store's number of `namespaces`.
     namespaces: usize,
 }
@@ -87,9 +92,13 @@ impl Registry {
         let allocator = Allocator::new(store.clone(), &resources, config.env.clone());
         let namespaces = resources.find("", "namespaces").map(|row| resources.number(row));
         let namespaces = namespaces.unwrap_or_default();
-        let registry = Arc::new(Self { config, store, resources, allocator, namespaces });
+        let authorizer = Authorizer::new(config.authorization.clone(), &store, &resources);
+        let registry =
+            Arc::new(Self { config, store, resources, allocator, authorizer, namespaces });
         bootstrap::run_once(&registry).await?;
+        authz::reconcile(&registry).await?;
         bootstrap::spawn(&registry);
+        authz::spawn_aggregation(&registry);
         repair::spawn(&registry);
         Ok(registry)
     }

@@ -72,6 +72,7 @@ impl Own<'_> {
             user: User {
                 name: "system:apiserver".to_owned(),
                 groups: vec!["system:masters".to_owned()],
+                ..User::default()
             },
             user_agent_manager: MANAGER.to_owned(),
         };

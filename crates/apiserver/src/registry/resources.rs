@@ -19,7 +19,8 @@ pub(crate) struct Resources {
 impl Resources {
     /// From the table of kinds.
     pub(crate) fn new(env: &Env) -> Self {
-        let rows: Vec<&KindRow> = kinds().iter().filter(|row| row.stored_as.is_none()).collect();
+        let rows: Vec<&KindRow> =
+            kinds().iter().filter(|row| row.stored_as.is_none() && row.is_kept()).collect();
         let specs = rows.iter().map(|row| Arc::new(spec(row, env))).collect();
         Self { rows, specs }
     }

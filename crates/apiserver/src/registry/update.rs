@@ -52,6 +52,7 @@ impl Registry {
                 if !row.create_on_update {
                     return Err(not_found(row, name));
                 }
+                self.authorizer.check_create(request)?;
                 self.check_uid(request, wanted_uid, "")?;
                 return self.create_object(request, without_version(body), true).await;
             };
@@ -80,6 +81,7 @@ impl Registry {
                 if kind != PatchType::Apply {
                     return Err(not_found(request.kind, name));
                 }
+                self.authorizer.check_create(request)?;
                 let object = self.applied(request, None, &body)?;
                 self.check_identity(request, &object)?;
                 return self.create_object(request, without_version(object), false).await;
@@ -148,6 +150,7 @@ impl Registry {
         let (row, env, name) = (request.kind, &self.config.env, request.name());
         // S21.
         let is_status = request.subresource() == "status";
+        self.authorizer.check_escalation(request, &new, Some(old))?;
         let reservation =
             if is_status { Reservation::default() } else { self.reserve(request, &mut new, old)? };
         meta::carry(&mut new, old);

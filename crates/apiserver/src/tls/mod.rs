@@ -13,13 +13,16 @@
 //!  <dir>/sa.key       ─ signs ─▶ tokens of ServiceAccounts
 //! ```
 
+mod clients;
 mod files;
 mod kubeconfig;
 mod pki;
 mod rustls_config;
 mod unverified;
 
+pub(crate) use clients::ClientAuthorities;
 pub use kubeconfig::kubeconfig;
 pub use pki::{CertKey, Pki, PkiError};
+pub(crate) use rustls_config::api_server_config;
 pub use rustls_config::{TlsError, client_config, server_config};
 pub(crate) use unverified::unverified_client_config;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use rustls::client::ClientConfig;
 use rustls::crypto::ring;
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
-use super::CertKey;
+use super::{CertKey, ClientAuthorities};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
@@ -33,15 +34,27 @@ pub enum TlsError {
 
 /// Serves `own`; a client may show a certificate of one of `client_cas`, but need not.
 pub fn server_config(own: &CertKey, client_cas: &[&str]) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_cas)?), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
+    let clients = ClientAuthorities::new(client_cas)?;
+    config_with(own, clients.verifier())
+}
+
+/// Serves `own`. A client may show any certificate, but need not; what a certificate is worth
+/// [`ClientAuthorities::verify`] tells.
+pub(crate) fn api_server_config(
+    own: &CertKey,
+    clients: &ClientAuthorities,
+) -> Result<ServerConfig, TlsError> {
+    config_with(own, clients.any())
+}
+
+fn config_with(
+    own: &CertKey,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
     let (chain, key) = pair(own)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(VERSIONS)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
@@ -63,7 +76,7 @@ pub fn client_config(server_ca: &str, own: Option<&CertKey>) -> Result<ClientCon
     Ok(config)
 }
 
-fn roots(pems: &[&str]) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots(pems: &[&str]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for pem in pems {
         for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {

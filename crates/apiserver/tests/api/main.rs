@@ -7,3 +7,4 @@ mod kubectl;
 mod kubelet;
 mod objects;
 mod requests;
+mod rights;

@@ -112,7 +112,7 @@ async fn a_token_of_a_service_account_dies_with_it() {
     assert_eq!(code, 201, "{answer}");
     let token = format!("Bearer {}", answer["status"]["token"].as_str().unwrap());
     let headers = [("authorization", token.as_str())];
-    let get = || server.send("GET", CONFIG_MAPS, &headers, "");
+    let get = || server.send("GET", "/api", &headers, "");
     assert_eq!(get().await.status(), 200);
     server.json("DELETE", &format!("{accounts}/robot"), &Value::Null).await;
     assert_eq!(get().await.status(), 401);

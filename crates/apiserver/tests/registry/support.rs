@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use portolan_apiserver::api::{
     Answer, Options, PatchType, Request, Stored, User, Verb, WatchEvent,
 };
+use portolan_apiserver::config::AuthorizationMode;
 use portolan_apiserver::registry::{Config, Registry};
 use serde_json::{Value, json};
 use wire::kinds::{Env, find};
@@ -30,6 +31,7 @@ pub(crate) fn config(state: &std::path::Path, env: Env) -> Config {
     Config {
         state: state.to_owned(),
         env,
+        authorization: vec![AuthorizationMode::AlwaysAllow],
         ca_certificate: Some("PEM".to_owned()),
         deny_external_ips: false,
         default_service_account: true,
@@ -158,7 +160,7 @@ pub(crate) fn request(verb: Verb, path: &str) -> Request {
         subresource: next(),
         options: Options::default(),
         body: None,
-        user: User { name: "tester".to_owned(), groups: Vec::new() },
+        user: User { name: "tester".to_owned(), ..User::default() },
         user_agent_manager: "tests".to_owned(),
     }
 }

@@ -10,16 +10,41 @@ use crate::up::chain;
 
 /// Who applies; the field manager of server-side apply.
 const MANAGER: &str = "portolan-up";
+/// ClusterRole and ClusterRoleBinding of the cluster DNS.
+const DNS_ROLE: &str = "portolan:cluster-dns";
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+/// Served kinds whose objects lie in no namespace.
+const CLUSTER_SCOPED: [&str; 6] =
+    ["Namespace", "Node", "ServiceCIDR", "IPAddress", "ClusterRole", "ClusterRoleBinding"];
 
 /// The cluster DNS: a Deployment of one `portolan dns` behind the Service `kube-dns`, whose
-/// addresses every pod's resolv.conf names.
+/// addresses every pod's resolv.conf names. Its account may read what names are made of.
 pub(crate) fn dns() -> Vec<Value> {
     let [v4, v6] = AddressPlan::dns();
     let labels = json!({"k8s-app": "kube-dns"});
+    let reads = json!(["get", "list", "watch"]);
     let metadata = |name: &str| json!({"name": name, "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}});
     let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": 53});
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("cluster-dns")}),
+        json!({
+            "apiVersion": RBAC, "kind": "ClusterRole",
+            "metadata": {"name": DNS_ROLE, "labels": labels},
+            "rules": [
+                {"apiGroups": [""], "resources": ["services", "nodes"], "verbs": reads},
+                {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": reads},
+            ],
+        }),
+        json!({
+            "apiVersion": RBAC, "kind": "ClusterRoleBinding",
+            "metadata": {"name": DNS_ROLE, "labels": labels},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": DNS_ROLE,
+            },
+            "subjects": [
+                {"kind": "ServiceAccount", "name": "cluster-dns", "namespace": "kube-system"},
+            ],
+        }),
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata("kube-dns"),
             "spec": {
@@ -97,7 +122,7 @@ fn path(object: &Value) -> String {
         if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
     let plural = plural(&kind);
     let name = text(&object["metadata"]["name"]);
-    if matches!(kind.as_str(), "Namespace" | "Node" | "ServiceCIDR" | "IPAddress") {
+    if CLUSTER_SCOPED.contains(&kind.as_str()) {
         return format!("{root}/{plural}/{name}");
     }
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");

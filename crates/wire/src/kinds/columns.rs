@@ -110,6 +110,17 @@ pub(super) const IP_ADDRESS: &[Column] =
 pub(super) const SERVICE_CIDR: &[Column] =
     &[NAME, column("CIDRs", "Ranges from which cluster IPs are taken."), AGE];
 
+pub(super) const ROLE: &[Column] = &[NAME, column("Created At", "When the role was created.")];
+
+pub(super) const ROLE_BINDING: &[Column] = &[
+    NAME,
+    column("Role", "Kind and name of the role."),
+    AGE,
+    wide("Users", "Users that have the role."),
+    wide("Groups", "Groups that have the role."),
+    wide("ServiceAccounts", "ServiceAccounts that have the role."),
+];
+
 const NAME: Column = Column {
     name: "Name",
     kind: "string",

@@ -104,6 +104,11 @@ impl KindRow {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
+    /// Whether objects are kept. Questions (SubjectAccessReview) are answered and forgotten.
+    pub fn is_kept(&self) -> bool {
+        self.verbs.contains(&"get")
+    }
+
     /// The row whose objects this one shows: itself, unless `stored_as` names another.
     pub fn stored_row(&'static self) -> &'static Self {
         self.stored_as.and_then(|(group, plural)| find(group, self.version, plural)).unwrap_or(self)

@@ -4,7 +4,7 @@ use super::columns as col;
 use super::{KindRow, Subresource, cells};
 use crate::rules::{
     self, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, namespace,
-    node, pod, replica_set, secret, service, service_account, service_cidr,
+    node, pod, rbac, replica_set, review, secret, service, service_account, service_cidr,
 };
 
 pub(super) static KINDS: &[KindRow] = &[
@@ -19,11 +19,21 @@ pub(super) static KINDS: &[KindRow] = &[
     SERVICES,
     DEPLOYMENTS,
     REPLICA_SETS,
+    SELF_SUBJECT_REVIEWS,
+    TOKEN_REVIEWS,
+    LOCAL_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_RULES_REVIEWS,
+    SUBJECT_ACCESS_REVIEWS,
     LEASES,
     ENDPOINT_SLICES,
     NEW_EVENTS,
     IP_ADDRESSES,
     SERVICE_CIDRS,
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    ROLE_BINDINGS,
+    ROLES,
 ];
 
 const ALL_VERBS: &[&str] =
@@ -370,6 +380,112 @@ const SERVICE_CIDRS: KindRow = KindRow {
     columns: col::SERVICE_CIDR,
     cells: cells::service_cidr,
     ..PLAIN
+};
+
+/// What is asked and answered at once: nothing is kept.
+const QUESTION: KindRow = KindRow { namespaced: false, verbs: &["create"], ..PLAIN };
+
+const SELF_SUBJECT_REVIEWS: KindRow = KindRow {
+    group: "authentication.k8s.io",
+    plural: "selfsubjectreviews",
+    singular: "selfsubjectreview",
+    kind: "SelfSubjectReview",
+    ..QUESTION
+};
+
+const TOKEN_REVIEWS: KindRow = KindRow {
+    group: "authentication.k8s.io",
+    plural: "tokenreviews",
+    singular: "tokenreview",
+    kind: "TokenReview",
+    validate_create: review::validate_token,
+    ..QUESTION
+};
+
+const LOCAL_SUBJECT_ACCESS_REVIEWS: KindRow = KindRow {
+    group: "authorization.k8s.io",
+    plural: "localsubjectaccessreviews",
+    singular: "localsubjectaccessreview",
+    kind: "LocalSubjectAccessReview",
+    namespaced: true,
+    validate_create: review::validate_local_subject_access,
+    ..QUESTION
+};
+
+const SELF_SUBJECT_ACCESS_REVIEWS: KindRow = KindRow {
+    group: "authorization.k8s.io",
+    plural: "selfsubjectaccessreviews",
+    singular: "selfsubjectaccessreview",
+    kind: "SelfSubjectAccessReview",
+    validate_create: review::validate_self_subject_access,
+    ..QUESTION
+};
+
+const SELF_SUBJECT_RULES_REVIEWS: KindRow = KindRow {
+    group: "authorization.k8s.io",
+    plural: "selfsubjectrulesreviews",
+    singular: "selfsubjectrulesreview",
+    kind: "SelfSubjectRulesReview",
+    validate_create: review::validate_self_subject_rules,
+    ..QUESTION
+};
+
+const SUBJECT_ACCESS_REVIEWS: KindRow = KindRow {
+    group: "authorization.k8s.io",
+    plural: "subjectaccessreviews",
+    singular: "subjectaccessreview",
+    kind: "SubjectAccessReview",
+    validate_create: review::validate_subject_access,
+    ..QUESTION
+};
+
+const CLUSTER_ROLES: KindRow = KindRow {
+    group: "rbac.authorization.k8s.io",
+    plural: "clusterroles",
+    singular: "clusterrole",
+    kind: "ClusterRole",
+    namespaced: false,
+    create_on_update: true,
+    validate_create: rbac::validate_cluster_role,
+    validate_update: rbac::validate_cluster_role_update,
+    columns: col::ROLE,
+    cells: cells::role,
+    ..PLAIN
+};
+
+const ROLES: KindRow = KindRow {
+    plural: "roles",
+    singular: "role",
+    kind: "Role",
+    namespaced: true,
+    validate_create: rbac::validate_role,
+    validate_update: rbac::validate_role_update,
+    ..CLUSTER_ROLES
+};
+
+const CLUSTER_ROLE_BINDINGS: KindRow = KindRow {
+    group: "rbac.authorization.k8s.io",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    kind: "ClusterRoleBinding",
+    namespaced: false,
+    create_on_update: true,
+    default: rbac::default_binding,
+    validate_create: rbac::validate_cluster_binding,
+    validate_update: rbac::validate_cluster_binding_update,
+    columns: col::ROLE_BINDING,
+    cells: cells::role_binding,
+    ..PLAIN
+};
+
+const ROLE_BINDINGS: KindRow = KindRow {
+    plural: "rolebindings",
+    singular: "rolebinding",
+    kind: "RoleBinding",
+    namespaced: true,
+    validate_create: rbac::validate_binding,
+    validate_update: rbac::validate_binding_update,
+    ..CLUSTER_ROLE_BINDINGS
 };
 
 const SCALE: Subresource = Subresource {

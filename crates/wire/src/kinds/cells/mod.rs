@@ -67,6 +67,30 @@ pub(super) fn service_cidr(cidr: &Value, now: i64) -> Vec<Value> {
     vec![name(cidr), cidr.texts("/spec/cidrs").join(",").into(), created(cidr, now)]
 }
 
+pub(super) fn role(role: &Value, _: i64) -> Vec<Value> {
+    vec![name(role), role.text("/metadata/creationTimestamp").into()]
+}
+
+pub(super) fn role_binding(binding: &Value, now: i64) -> Vec<Value> {
+    let subjects = |kind: &str| -> Value {
+        let names: Vec<String> = binding
+            .list("/subjects")
+            .iter()
+            .filter(|subject| subject.text("/kind") == kind)
+            .map(|subject| match (kind, subject.text("/namespace")) {
+                ("ServiceAccount", namespace) => format!("{namespace}/{}", subject.text("/name")),
+                _ => subject.text("/name").to_owned(),
+            })
+            .collect();
+        names.join(", ").into()
+    };
+    let reference = binding.at("/roleRef");
+    let role = format!("{}/{}", reference.text("/kind"), reference.text("/name"));
+    let (users, groups) = (subjects("User"), subjects("Group"));
+    let accounts = subjects("ServiceAccount");
+    vec![name(binding), role.into(), created(binding, now), users, groups, accounts]
+}
+
 /// `metadata.name`.
 fn name(object: &Value) -> Value {
     object.text("/metadata/name").into()
