@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{needs_cluster_ip, needs_health_check, needs_node_ports, node_ports, service_type};
+use super::{needs_health_check, needs_node_ports, node_ports, service_type};
 use crate::rules::fields::{Fields, copy_at, items, remove, set};
 
 /// Fills allocated values that a client left out from the stored Service: cluster IPs, the node
 /// port of the port with the same name, the health check node port (S8).
 pub fn patch_allocated_values(new: &mut Value, old: &Value) {
-    if needs_cluster_ip(old) && needs_cluster_ip(new) {
+    if is_addressed(old) && is_addressed(new) {
         if new.text("/spec/clusterIP").is_empty() {
             copy_at(new, old, "/spec/clusterIP");
         }
@@ -34,7 +34,7 @@ pub fn patch_allocated_values(new: &mut Value, old: &Value) {
 /// the client changed stays, for validation to refuse (S9).
 pub fn drop_type_dependent(new: &mut Value, old: &Value) {
     let unchanged = |new: &Value, pointer: &str| new.at(pointer) == old.at(pointer);
-    if needs_cluster_ip(old) && !needs_cluster_ip(new) {
+    if is_addressed(old) && !is_addressed(new) {
         if unchanged(new, "/spec/clusterIPs") {
             remove(new, "/spec/clusterIP");
             remove(new, "/spec/clusterIPs");
@@ -70,6 +70,12 @@ pub fn drop_type_dependent(new: &mut Value, old: &Value) {
             remove(new, pointer);
         }
     }
+}
+
+/// Here every type but ExternalName counts, even an unknown one: validation then has nothing to say
+/// but that the type is wrong.
+fn is_addressed(service: &Value) -> bool {
+    service_type(service) != "ExternalName"
 }
 
 fn patch_node_ports(new: &mut Value, old: &Value) {
