@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Server {
     folder: tempfile::TempDir,
     process: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
     /// Such as `https://127.0.0.1:40123`.
     pub(crate) url: String,
 }
@@ -28,37 +28,17 @@ impl Server {
     fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");
-        std::fs::write(&tokens, format!("{TOKEN},admin,1,\"system:masters\"\n")).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_portolan"))
-            .args(["apiserver", "--secure-port", "0", "--state"])
-            .arg(folder.path().join("state"))
-            .arg("--token-auth-file")
-            .arg(&tokens)
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        std::fs::write(tokens, format!("{TOKEN},admin,1,\"system:masters\"\n")).unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let url = loop {
-            let Some(Ok(line)) = lines.next() else {
-                panic!("the API server did not start: {:?}", log.lock().unwrap());
-            };
-            let address = line.split_whitespace().find(|word| word.starts_with("https://"));
-            let address = address.map(str::to_owned);
-            log.lock().unwrap().push(line);
-            if let Some(address) = address {
-                break address;
-            }
-        };
-        let kept = log.clone();
-        // Ends when the server does.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                kept.lock().unwrap().push(line);
-            }
-        });
+        let (process, url) = serve(folder.path(), "0", arguments, &log);
         Self { folder, process, log, url }
+    }
+
+    /// Kills the server and starts another one with the same state on the same port.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).unwrap();
+        let port = self.url.rsplit(':').next().unwrap().to_owned();
+        (self.process, self.url) = serve(self.folder.path(), &port, &[], &self.log);
     }
 
     /// A kubeconfig of the administrator.
@@ -94,6 +74,41 @@ impl Drop for Server {
         }
     }
 }
+
+/// Starts a server and waits until it serves; its process and its address.
+fn serve(folder: &Path, port: &str, arguments: &[&str], log: &Arc<Log>) -> (Child, String) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_portolan"))
+        .args(["apiserver", "--secure-port", port, "--state"])
+        .arg(folder.join("state"))
+        .arg("--token-auth-file")
+        .arg(folder.join("tokens"))
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let url = loop {
+        let Some(Ok(line)) = lines.next() else {
+            panic!("the API server did not start: {:?}", log.lock().unwrap());
+        };
+        let address = line.split_whitespace().find(|word| word.starts_with("https://"));
+        let address = address.map(str::to_owned);
+        log.lock().unwrap().push(line);
+        if let Some(address) = address {
+            break address;
+        }
+    };
+    let kept = log.clone();
+    // Ends when the server does.
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            kept.lock().unwrap().push(line);
+        }
+    });
+    (process, url)
+}
+
+type Log = Mutex<Vec<String>>;
 
 /// A file below `.venv`, where `scripts/setup` installs clients; skips the test aloud when it is
 /// missing.

@@ -65,17 +65,13 @@ async fn a_reflector_starts_with_a_list_that_is_a_watch() {
     let server = Server::start();
     let client = client(&server).await;
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
-    let map = |name: &str| -> ConfigMap {
-        serde_json::from_value(json!({ "metadata": { "name": name, "labels": { "of": "us" } } }))
-            .unwrap()
-    };
-    maps.create(&PostParams::default(), &map("a")).await.unwrap();
+    maps.create(&PostParams::default(), &labelled("a")).await.unwrap();
     let config = watcher::Config::default().streaming_lists().labels("of=us");
     let (reader, writer) = store();
     let stream = reflector(writer, watcher(maps.clone(), config)).applied_objects();
     let mut applied = std::pin::pin!(stream.map_ok(|map| map.name_any()));
     assert_eq!(applied.try_next().await.unwrap().as_deref(), Some("a"));
-    maps.create(&PostParams::default(), &map("b")).await.unwrap();
+    maps.create(&PostParams::default(), &labelled("b")).await.unwrap();
     assert_eq!(applied.try_next().await.unwrap().as_deref(), Some("b"));
     let mut names: Vec<String> = reader.state().iter().map(|map| map.name_any()).collect();
     names.sort();
@@ -86,6 +82,28 @@ async fn a_reflector_starts_with_a_list_that_is_a_watch() {
         .unwrap();
     let list = maps.list_metadata(&ListParams::default().labels("of=us")).await.unwrap();
     assert!(list.items.is_empty());
+}
+
+#[tokio::test]
+async fn a_watcher_goes_on_after_the_server_was_killed() {
+    let mut server = Server::start();
+    let client = client(&server).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(client);
+    let config = watcher::Config::default().labels("of=us");
+    let events = watcher(maps.clone(), config).default_backoff().applied_objects();
+    // While the server is away, there is nothing but errors.
+    let names = events.filter_map(|map| std::future::ready(map.ok().map(|map| map.name_any())));
+    let mut names = std::pin::pin!(names);
+    maps.create(&PostParams::default(), &labelled("a")).await.unwrap();
+    assert_eq!(names.next().await.as_deref(), Some("a"));
+
+    server.kill_and_restart();
+    let created = maps.create(&PostParams::default(), &labelled("b")).await.unwrap();
+    let first = maps.get("a").await.unwrap();
+    let number = |map: &ConfigMap| map.resource_version().unwrap().parse::<u64>().unwrap();
+    assert!(number(&created) > number(&first));
+    let seen = async { while names.next().await.as_deref() != Some("b") {} };
+    tokio::time::timeout(PATIENCE, seen).await.expect("the watcher sees b in time");
 }
 
 #[tokio::test]
@@ -166,6 +184,11 @@ fn service(name: &str, controlled: &str) -> Service {
         "metadata": { "name": name, "labels": { "controlled": controlled } },
         "spec": { "ports": [{ "port": 80 }] },
     });
+    serde_json::from_value(object).unwrap()
+}
+
+fn labelled(name: &str) -> ConfigMap {
+    let object = json!({ "metadata": { "name": name, "labels": { "of": "us" } } });
     serde_json::from_value(object).unwrap()
 }
 
