@@ -45,6 +45,10 @@ pub struct ApiserverConfig {
     pub kubelet_preferred_address_types: Vec<String>,
     /// `--authorization-mode`, asked in this order.
     pub authorization_mode: Vec<AuthorizationMode>,
+    /// `--audit-log-path`: events as JSON lines; `-` is stdout.
+    pub audit_log_path: Option<PathBuf>,
+    /// `--audit-policy-file`; without it metadata of every request is written.
+    pub audit_policy_file: Option<PathBuf>,
     /// `--service-account-issuer`: the first issues tokens, all are believed. Empty: one of our
     /// own.
     pub service_account_issuer: Vec<String>,
@@ -122,6 +126,8 @@ impl ApiserverConfig {
                 .map(str::to_owned)
                 .collect(),
             authorization_mode: vec![AuthorizationMode::Node, AuthorizationMode::Rbac],
+            audit_log_path: None,
+            audit_policy_file: None,
             service_account_issuer: Vec::new(),
             api_audiences: Vec::new(),
             deny_service_external_ips: false,

@@ -13,6 +13,7 @@
 
 mod alloc;
 pub mod api;
+mod audit;
 mod auth;
 mod authz;
 mod bootstrap;

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use wire::kinds::Env;
 
+use crate::audit::Audit;
+pub use crate::audit::{AuditError, PolicyError};
 use crate::auth::{Authenticator, ServiceAccountTokens, StaticTokens};
 pub use crate::auth::{KeyError, TokenFileError};
 use crate::config::ApiserverConfig;
@@ -66,6 +68,9 @@ pub enum RunError {
     /// Neither a bind address nor an inherited listener.
     #[error("there is no address to listen on; give --bind-address or pass listeners")]
     NoListener,
+    /// The audit log.
+    #[error("cannot keep an audit log")]
+    Audit(#[from] AuditError),
     /// The store.
     #[error("cannot open the state in {}", path.display())]
     Registry {
@@ -136,6 +141,8 @@ async fn server(
         Some(path) => StaticTokens::read(path)?,
         None => StaticTokens::default(),
     };
+    let policy = config.audit_policy_file.as_deref();
+    let audit = config.audit_log_path.as_deref().map(|log| Audit::open(log, policy)).transpose()?;
     let service_accounts = ServiceAccountTokens::new(
         &pki.service_account_key()?,
         &config.service_account_issuer,
@@ -145,6 +152,7 @@ async fn server(
         registry,
         authenticator: Authenticator { tokens, service_accounts, anonymous: config.anonymous_auth },
         clients,
+        audit,
         dialer: dialer(config, pki)?,
         metrics: Metrics::new(),
         inflight: Semaphore::new(MOST_INFLIGHT),

@@ -313,6 +313,12 @@ pub(crate) struct Apiserver {
     /// Who decides what users may do: AlwaysAllow, AlwaysDeny, Node, RBAC; asked in turn
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC", value_name = "MODES")]
     pub(crate) authorization_mode: Vec<AuthorizationMode>,
+    /// Audit log, one JSON line per event; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// Which requests to log, levels None and Metadata [default: Metadata of all]
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
     /// Issuer of service account tokens; the first issues, all are believed
     #[arg(long, value_name = "URL")]
     pub(crate) service_account_issuer: Vec<String>,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +42,9 @@ pub(crate) async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(server.clone(), tls.clone(), stream, permit));
+            Ok((stream, peer)) => {
+                let peer = peer.ip().to_canonical();
+                connections.spawn(connection(server.clone(), tls.clone(), stream, peer, permit));
             }
             // Out of descriptors or memory, or the client gave up. Only time helps against the
             // former, and no event tells when there are descriptors again.
@@ -64,6 +66,7 @@ async fn connection(
     server: Arc<Server>,
     tls: TlsAcceptor,
     stream: TcpStream,
+    address: IpAddr,
     _permit: OwnedSemaphorePermit,
 ) {
     if let Err(error) = set_options(&stream) {
@@ -85,7 +88,7 @@ async fn connection(
             user.map_or(Certificate::Unknown, Certificate::Of)
         }
     };
-    let peer = Arc::new(Peer { certificate });
+    let peer = Arc::new(Peer { address, certificate });
     let drained = server.drained();
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());

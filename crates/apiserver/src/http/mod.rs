@@ -19,11 +19,12 @@ pub(crate) mod reply;
 mod resource;
 pub(crate) mod serve;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Certificate};
 use crate::proxy::Dialer;
 use crate::registry::Registry;
@@ -41,6 +42,8 @@ pub(crate) struct Server {
     pub(crate) clients: ClientAuthorities,
     /// Connections to kubelets, pods and Services.
     pub(crate) dialer: Dialer,
+    /// The audit log, if there is one.
+    pub(crate) audit: Option<Arc<Audit>>,
     /// Counters.
     pub(crate) metrics: Metrics,
     /// Address and port for clients, as discovery tells them.
@@ -68,6 +71,8 @@ pub(crate) const MOST_INFLIGHT: usize = 600;
 
 /// The other end of a connection.
 pub(crate) struct Peer {
+    /// Where it is.
+    pub(crate) address: IpAddr,
     /// What its certificate says.
     pub(crate) certificate: Certificate,
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::json;
 use wire::status::{self, Failure};
@@ -16,8 +17,9 @@ use super::query::Query;
 use super::reply::{self, Body};
 use super::{Peer, Server, health, id, resource};
 use crate::api::User;
+use crate::audit::Draft;
 use crate::authz::{Asked, Attributes};
-use crate::{auth, discovery};
+use crate::{auth, discovery, proxy};
 
 /// A request whose head has been understood, of a user who may make it.
 pub(crate) struct Call {
@@ -40,21 +42,48 @@ pub(crate) async fn serve(
     let start = Instant::now();
     let audit_id = audit_id(&request);
     let _counted = server.metrics.count_request();
-    let mut labels = RequestLabels { verb: "", resource: String::new(), code: 0 };
+    let labels = RequestLabels { verb: "", resource: String::new(), code: 0 };
+    let draft = server.audit.as_ref();
+    let draft = draft.map(|audit| Draft::new(audit, &request, &audit_id, peer.address));
+    let mut seen = Seen { labels, draft, is_long: false };
     let plain = Format::json_for(
         request.headers(),
         &Query::parse(request.uri().query().unwrap_or_default()),
     );
-    let mut response = match understand(&server, &peer, request, &mut labels) {
+    let mut response = match understand(&server, &peer, request, &mut seen) {
         Ok((call, Target::Resource(path))) => resource::respond(&server, call, path).await,
         Ok((call, Target::Other)) => other(&server, &call).await,
         Err(failure) => reply::failure(&failure, plain),
     };
+    let Seen { mut labels, draft, is_long } = seen;
     labels.code = response.status().as_u16();
     server.metrics.answered(&labels, start.elapsed());
     tracing::debug!(verb = labels.verb, resource = labels.resource, code = labels.code, "answered");
     response.headers_mut().insert(AUDIT_ID, audit_id);
-    response
+    match draft {
+        Some(draft) if is_long => {
+            let ended = draft.started(labels.code);
+            let kept = move |frame| {
+                // Dropped together with the body: then the answer is complete.
+                let _ = &ended;
+                frame
+            };
+            response.map(|body| body.map_frame(kept).boxed_unsync())
+        }
+        Some(draft) => {
+            draft.complete(labels.code);
+            response
+        }
+        None => response,
+    }
+}
+
+/// What has been found out about a request, for those who count and write down.
+struct Seen {
+    labels: RequestLabels,
+    draft: Option<Draft>,
+    /// Whether the answer may go on for long.
+    is_long: bool,
 }
 
 /// Authenticates, takes the path apart and authorizes.
@@ -62,35 +91,58 @@ fn understand(
     server: &Server,
     peer: &Peer,
     request: Request<Incoming>,
-    labels: &mut RequestLabels,
+    seen: &mut Seen,
 ) -> Result<(Call, Target), Failure> {
-    let user = server.authenticator.authenticate(
-        &server.registry,
-        &peer.certificate,
-        request.headers(),
-    )?;
-    let path = path::percent_decode(request.uri().path())
-        .ok_or_else(|| status::bad_request("the path is not percent-encoded UTF-8"))?;
+    let path = path::percent_decode(request.uri().path());
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let target = path::parse(&path);
-    let authorizer = &server.registry.authorizer;
-    let user = auth::impersonate(&user, request.headers(), authorizer)?.unwrap_or(user);
-    let verb = match &target {
-        Target::Resource(resource) => resource::verb_name(request.method(), resource, &query),
-        Target::Other => method_name(request.method()),
-    };
-    labels.verb = verb;
-    if let Target::Resource(path) = &target
-        && wire::kinds::find(&path.group, &path.version, &path.resource).is_some()
-    {
-        labels.resource.clone_from(&path.resource);
-    }
+    let target = path.as_deref().map_or(Target::Other, path::parse);
+    let verb = seen.look(request.method(), &target, &query);
     let asked = match &target {
         Target::Resource(resource) => Asked::Resource(resource.authorized(&query)),
-        Target::Other => Asked::Path(&path),
+        Target::Other => Asked::Path(path.as_deref().unwrap_or_default()),
     };
-    authorizer.authorize(&Attributes { user: &user, verb, asked })?;
-    Ok((Call { request, path, query, user }, target))
+    let version = match &target {
+        Target::Resource(resource) => resource.version.as_str(),
+        Target::Other => "",
+    };
+    let found =
+        server.authenticator.authenticate(&server.registry, &peer.certificate, request.headers());
+    let user = found.inspect_err(|_| {
+        let nobody = User::default();
+        let attributes = Attributes { user: &nobody, verb, asked: asked.clone() };
+        seen.draft.iter_mut().for_each(|draft| draft.asked(&attributes, None, version));
+    })?;
+    let authorizer = &server.registry.authorizer;
+    let other = auth::impersonate(&user, request.headers(), authorizer)?;
+    let by = other.is_some().then_some(&user);
+    let attributes = Attributes { user: other.as_ref().unwrap_or(&user), verb, asked };
+    let decision = authorizer.authorize(&attributes);
+    if let Some(draft) = &mut seen.draft {
+        draft.asked(&attributes, by, version);
+        draft.decided(&decision);
+    }
+    decision?;
+    let path = path.ok_or_else(|| status::bad_request(UNREADABLE_PATH))?;
+    Ok((Call { request, path, query, user: other.unwrap_or(user) }, target))
+}
+
+impl Seen {
+    /// RBAC's word for what is done.
+    fn look(&mut self, method: &Method, target: &Target, query: &Query) -> &'static str {
+        let verb = match target {
+            Target::Resource(resource) => resource::verb_name(method, resource, query),
+            Target::Other => method_name(method),
+        };
+        self.labels.verb = verb;
+        if let Target::Resource(path) = target
+            && wire::kinds::find(&path.group, &path.version, &path.resource).is_some()
+        {
+            self.labels.resource.clone_from(&path.resource);
+            let subresource = path.subresource.as_deref().unwrap_or_default();
+            self.is_long = verb == "watch" || proxy::SUBRESOURCES.contains(&subresource);
+        }
+        verb
+    }
 }
 
 /// Paths that are no resources.
@@ -147,4 +199,5 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
+const UNREADABLE_PATH: &str = "the path is not percent-encoded UTF-8";
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

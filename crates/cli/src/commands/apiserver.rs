@@ -64,6 +64,8 @@ fn configuration(arguments: Apiserver) -> anyhow::Result<ApiserverConfig> {
     config.service_account_admission = plugins.contains(&AdmissionPlugin::ServiceAccount);
     config.kubelet_preferred_address_types = arguments.kubelet_preferred_address_types;
     config.authorization_mode = arguments.authorization_mode;
+    config.audit_log_path = arguments.audit_log_path;
+    config.audit_policy_file = arguments.audit_policy_file;
     config.service_account_issuer = arguments.service_account_issuer;
     config.api_audiences = arguments.api_audiences;
     config.publish_root_certificate =
