@@ -133,7 +133,7 @@ async fn server(
         },
         ca_certificate: config.publish_root_certificate.then(|| pki.ca_pem().to_owned()),
         deny_external_ips: config.deny_service_external_ips,
-        default_service_account: config.service_account_admission,
+        service_account_admission: config.service_account_admission,
     })
     .await
     .map_err(|source| RunError::Registry { path: config.state_dir.clone(), source })?;

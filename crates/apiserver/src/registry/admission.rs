@@ -46,21 +46,6 @@ impl Registry {
         Ok(())
     }
 
-    /// `ServiceAccount`: pods have one.
-    pub(super) fn admit_new(&self, row: &KindRow, object: &mut Value) {
-        let is_pod = row.group.is_empty() && row.plural == "pods";
-        if !is_pod || !self.config.default_service_account {
-            return;
-        }
-        let Some(spec) = object["spec"].as_object_mut() else { return };
-        let is_set = |name: &Value| name.as_str().is_some_and(|name| !name.is_empty());
-        if !spec.get("serviceAccountName").is_some_and(is_set) {
-            spec.insert("serviceAccountName".to_owned(), "default".into());
-        }
-        let name = spec["serviceAccountName"].clone();
-        spec.insert("serviceAccount".to_owned(), name);
-    }
-
     /// `DenyServiceExternalIPs`: none may be added.
     pub(super) fn admit_external_ips(
         &self,

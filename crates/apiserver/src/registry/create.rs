@@ -67,7 +67,7 @@ impl Registry {
             };
             apply::track_update(None, &mut object, gvk(row), &writer);
         }
-        self.admit_new(row, &mut object);
+        self.admit_service_account(request, &mut object)?;
         let has_version = !meta::text(&object, "resourceVersion").is_empty();
         let is_generated = meta::text(&object, "name").is_empty();
         meta::start(&mut object);

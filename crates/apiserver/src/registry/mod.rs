@@ -18,6 +18,7 @@ pub(crate) mod own;
 mod read;
 pub(crate) mod refusal;
 pub(crate) mod resources;
+mod service_account;
 mod subresource;
 mod update;
 
@@ -58,7 +59,7 @@ pub struct Config {
     /// `DenyServiceExternalIPs`).
     pub deny_external_ips: bool,
     /// Whether pods without `spec.serviceAccountName` get `default` (admission `ServiceAccount`).
-    pub default_service_account: bool,
+    pub service_account_admission: bool,
 }
 
 /// Why the registry cannot start.

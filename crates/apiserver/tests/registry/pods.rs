@@ -32,6 +32,59 @@ async fn a_binding_assigns_the_node_once() {
 }
 
 #[tokio::test]
+async fn a_pod_gets_the_credentials_of_its_account() {
+    let world = World::new().await;
+    let spec = &pod(&world, "p").await["spec"];
+    let volume = &spec["volumes"][0];
+    let name = volume["name"].as_str().unwrap();
+    assert!(name.starts_with("kube-api-access-") && name.len() == 21, "{name}");
+    let token = &volume["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(*token, json!({ "expirationSeconds": 3607, "path": "token" }));
+    let mount = json!({
+        "name": name, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+    });
+    assert_eq!(spec["containers"][0]["volumeMounts"], json!([mount]));
+}
+
+#[tokio::test]
+async fn a_pod_or_its_account_may_refuse_credentials() {
+    let world = World::new().await;
+    let account = json!({ "metadata": { "name": "quiet" }, "automountServiceAccountToken": false });
+    world.create("serviceaccounts/default", account).await.unwrap();
+    let containers = json!([{ "name": "c", "image": "portolan/web" }]);
+    for (name, mut spec, mounted) in [
+        ("a", json!({ "serviceAccountName": "quiet" }), false),
+        ("b", json!({ "automountServiceAccountToken": false }), false),
+        ("c", json!({ "serviceAccountName": "quiet", "automountServiceAccountToken": true }), true),
+    ] {
+        spec["containers"] = containers.clone();
+        let body = json!({ "metadata": { "name": name }, "spec": spec });
+        let pod = world.create("pods/default", body).await.unwrap();
+        assert_eq!(!pod["spec"]["volumes"].is_null(), mounted, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_of_an_unknown_account_is_refused() {
+    let world = World::new().await;
+    let body = json!({
+        "metadata": { "name": "p" },
+        "spec": {
+            "serviceAccountName": "nobody",
+            "containers": [{ "name": "c", "image": "portolan/web" }],
+        },
+    });
+    let failure = world.create("pods/default", body).await.unwrap_err();
+    assert_eq!(
+        (failure.code, failure.message.as_str()),
+        (
+            403,
+            "pods \"p\" is forbidden: error looking up service account default/nobody: serviceaccount \"nobody\" not found"
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_bound_pod_is_deleted_in_two_steps() {
     let world = World::new().await;
     let generation = pod(&world, "p").await["metadata"]["generation"].as_i64();

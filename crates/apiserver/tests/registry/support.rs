@@ -34,7 +34,7 @@ pub(crate) fn config(state: &std::path::Path, env: Env) -> Config {
         authorization: vec![AuthorizationMode::AlwaysAllow],
         ca_certificate: Some("PEM".to_owned()),
         deny_external_ips: false,
-        default_service_account: true,
+        service_account_admission: true,
     }
 }
 

@@ -67,7 +67,6 @@ pub(crate) struct KubeletConfig {
 struct Node {
     config: KubeletConfig,
     events: Events,
-    ca_pem: String,
     /// Last bytes of the pod addresses in use.
     taken: RefCell<BTreeSet<u8>>,
     /// The last one given out: the next search starts behind it, so that an address is not used
@@ -91,7 +90,6 @@ impl Kubelet {
         let events = Events::start(config.client.clone(), config.name.clone());
         let node = Rc::new(Node {
             events,
-            ca_pem: pki.ca_pem().to_owned(),
             taken: RefCell::default(),
             last: std::cell::Cell::new(FIRST_POD - 1),
             config,

@@ -531,7 +531,6 @@ impl Pod {
             pod: object,
             spec: &self.spec,
             folder: &self.folder,
-            ca_pem: &self.node.ca_pem,
         }
     }
 }

@@ -19,7 +19,6 @@ pub(crate) struct PodSpec {
     pub(crate) dns_policy: Option<String>,
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) service_account_name: Option<String>,
-    pub(crate) automount_service_account_token: Option<bool>,
     pub(crate) enable_service_links: Option<bool>,
     pub(crate) termination_grace_period_seconds: Option<u64>,
     pub(crate) readiness_gates: Vec<ReadinessGate>,
@@ -132,6 +131,7 @@ pub(crate) struct Volume {
     pub(crate) config_map: Option<ObjectSource>,
     pub(crate) secret: Option<ObjectSource>,
     pub(crate) host_path: Option<HostPath>,
+    #[serde(rename = "downwardAPI")]
     pub(crate) downward_api: Option<DownwardSource>,
     pub(crate) projected: Option<Projected>,
 }
@@ -185,6 +185,7 @@ pub(crate) struct ProjectedSource {
     pub(crate) service_account_token: Option<TokenSource>,
     pub(crate) config_map: Option<ObjectSource>,
     pub(crate) secret: Option<ObjectSource>,
+    #[serde(rename = "downwardAPI")]
     pub(crate) downward_api: Option<DownwardSource>,
 }
 

@@ -1,4 +1,4 @@
-//! The files of a pod: its volumes and service account token, and where containers see them.
+//! The files of a pod: its volumes, and where containers see them.
 
 use std::fs;
 use std::io;
@@ -16,10 +16,8 @@ use crate::launch::{Mount, Root};
 use crate::supervisor;
 use crate::up::chain;
 
-/// Where client libraries look for a pod's own credentials.
-const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// The lifetime that the real kubelet asks for.
-const TOKEN_SECONDS: u32 = 3607;
+/// The lifetime of a token that asks for none, as the API defaults it.
+const TOKEN_SECONDS: u32 = 3600;
 
 /// What making a pod's files needs.
 pub(crate) struct Making<'a> {
@@ -27,7 +25,6 @@ pub(crate) struct Making<'a> {
     pub(crate) pod: &'a Value,
     pub(crate) spec: &'a PodSpec,
     pub(crate) folder: &'a Path,
-    pub(crate) ca_pem: &'a str,
 }
 
 /// A token file and what it was made from, to be renewed.
@@ -49,17 +46,6 @@ impl Making<'_> {
             self.volume(volume, &path, &mut tokens).await.map_err(|error| {
                 format!("MountVolume.SetUp failed for volume {:?} : {error}", volume.name)
             })?;
-        }
-        if self.mounts_credentials() {
-            let folder = self.folder.join("credentials");
-            let source = TokenSource { path: "token".to_owned(), ..TokenSource::default() };
-            fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-            self.token(&folder, &source, &mut tokens).await?;
-            let namespace = self.pod["metadata"]["namespace"].as_str().unwrap_or_default();
-            write(&folder.join("ca.crt"), self.ca_pem.as_bytes())
-                .map_err(|error| error.to_string())?;
-            write(&folder.join("namespace"), namespace.as_bytes())
-                .map_err(|error| error.to_string())?;
         }
         Ok(tokens)
     }
@@ -88,19 +74,6 @@ impl Making<'_> {
             if cluster_first { supervisor::resolv_conf(Some(namespace)) } else { String::new() };
         let mut root = supervisor::root(self.folder, hostname, &hosts, &resolv_conf)
             .map_err(|error| error.to_string())?;
-        if self.mounts_credentials()
-            && !container
-                .volume_mounts
-                .iter()
-                .any(|mount| mount.mount_path.trim_end_matches('/') == CREDENTIALS)
-        {
-            root.mounts.push(Mount {
-                source: self.folder.join("credentials"),
-                target: CREDENTIALS.into(),
-                read_only: true,
-                optional: false,
-            });
-        }
         for mount in &container.volume_mounts {
             let volume = self.spec.volumes.iter().find(|volume| volume.name == mount.name);
             let volume = volume.ok_or_else(|| format!("the pod has no volume {:?}", mount.name))?;
@@ -116,12 +89,6 @@ impl Making<'_> {
             });
         }
         Ok(root)
-    }
-
-    /// A pod that the API server has given no ServiceAccount is nobody, and gets no token.
-    fn mounts_credentials(&self) -> bool {
-        self.spec.service_account_name.is_some()
-            && self.spec.automount_service_account_token != Some(false)
     }
 
     fn path_of(&self, volume: &Volume) -> PathBuf {

@@ -145,6 +145,7 @@ fn apiserver(topology: &Topology, state: &StateDir) -> Component {
             format!("--service-node-port-range={}", AddressPlan::NODE_PORTS),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             "--anonymous-auth=false".to_owned(),
+            "--enable-admission-plugins=ServiceAccount".to_owned(),
             // The others run in a process of their own, see `controller`.
             "--controllers=root-ca-certificate-publisher-controller".to_owned(),
         ],
