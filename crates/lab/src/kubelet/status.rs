@@ -79,6 +79,10 @@ impl ContainerStatus {
         matches!(self.state, State::Running { .. })
     }
 
+    fn has_begun(&self) -> bool {
+        self.last.is_some() || !matches!(self.state, State::Waiting { .. })
+    }
+
     fn is_ready(&self) -> bool {
         self.is_running() && self.started && self.ready
     }
@@ -191,13 +195,18 @@ impl Facts<'_> {
                 _ => "Failed",
             };
         }
-        let never_ran = |container: &ContainerStatus| {
-            matches!(container.state, State::Waiting { .. }) && container.last.is_none()
-        };
-        if self.containers.iter().any(never_ran) { "Pending" } else { "Running" }
+        if self.containers.iter().any(|container| !container.has_begun()) {
+            "Pending"
+        } else {
+            "Running"
+        }
     }
 
+    /// A container that has begun proves it, also when the sidecars have ended since.
     fn initialized(&self) -> bool {
+        if self.containers.iter().any(ContainerStatus::has_begun) {
+            return true;
+        }
         self.init.iter().zip(&self.spec.init_containers).all(|(status, container)| {
             if container.is_sidecar() {
                 status.started && (status.is_running() || status.last.is_some())
