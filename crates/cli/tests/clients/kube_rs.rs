@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Event as CoreEvent, Service};
+use kube::api::{
+    DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::discovery::Discovery;
 use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::{self, EventType, Recorder};
 use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::store;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
@@ -126,6 +130,61 @@ async fn one_of_two_holds_the_lease_and_passes_it_on() {
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::default_namespaced(client);
     let held = leases.get("seat").await.unwrap().spec.unwrap();
     assert_eq!(held.holder_identity.as_deref(), Some("second"));
+}
+
+#[tokio::test]
+async fn events_are_recorded_once_and_counted() {
+    let server = Server::start();
+    let client = client(&server).await;
+    let services: Api<Service> = Api::default_namespaced(client.clone());
+    let service = services.create(&PostParams::default(), &service("web", "no")).await.unwrap();
+    let recorder = Recorder::new(client.clone(), "test.example/recorder".into());
+    let told = events::Event {
+        type_: EventType::Normal,
+        reason: "Tried".to_owned(),
+        note: Some("by a test".to_owned()),
+        action: "Trying".to_owned(),
+        secondary: None,
+    };
+    for _ in 0..3 {
+        recorder.publish(&told, &service.object_ref(&())).await.unwrap();
+    }
+    let of_us = ListParams::default().fields("reason=Tried,involvedObject.name=web");
+    let list = Api::<CoreEvent>::default_namespaced(client).list(&of_us).await.unwrap();
+    let [event] = list.items.as_slice() else { panic!("one event: {list:?}") };
+    assert_eq!(event.series.as_ref().and_then(|series| series.count), Some(3));
+    assert_eq!(event.reporting_component.as_deref(), Some("test.example/recorder"));
+    assert_eq!(event.message.as_deref(), Some("by a test"));
+}
+
+#[tokio::test]
+async fn discovery_and_dynamic_objects_lead_to_a_scale() {
+    let server = Server::start();
+    let client = client(&server).await;
+    let plain = Discovery::new(client.clone()).run().await.unwrap();
+    let aggregated = Discovery::new(client.clone()).run_aggregated().await.unwrap();
+    let kind = GroupVersionKind::gvk("apps", "v1", "Deployment");
+    let (resource, capabilities) = plain.resolve_gvk(&kind).unwrap();
+    let (same, _) = aggregated.resolve_gvk(&kind).unwrap();
+    assert_eq!((&resource, resource.plural.as_str()), (&same, "deployments"));
+    assert!(capabilities.subresources.iter().any(|(known, _)| known.plural == "scale"));
+
+    let deployments: Api<DynamicObject> = Api::default_namespaced_with(client, &resource);
+    let template = json!({
+        "metadata": { "labels": { "app": "web" } },
+        "spec": { "containers": [{ "name": "c", "image": "i" }] },
+    });
+    let spec = json!({ "selector": { "matchLabels": { "app": "web" } }, "template": template });
+    let deployment = DynamicObject::new("web", &resource).data(json!({ "spec": spec }));
+    let entry = deployments.entry("web").await.unwrap().or_insert(|| deployment);
+    let mut entry = entry.and_modify(|web| web.labels_mut().extend([("a".into(), "b".into())]));
+    entry.commit(&PostParams::default()).await.unwrap();
+    assert_eq!(deployments.get_scale("web").await.unwrap().spec.unwrap().replicas, Some(1));
+    let two = Patch::Merge(json!({ "spec": { "replicas": 2 } }));
+    let scaled = deployments.patch_scale("web", &PatchParams::default(), &two).await.unwrap();
+    assert_eq!(scaled.spec.unwrap().replicas, Some(2));
+    let scaled = deployments.get("web").await.unwrap();
+    assert_eq!((&scaled.data["spec"]["replicas"], &scaled.labels()["a"]), (&json!(2), &"b".into()));
 }
 
 /// Every selected Service has a ConfigMap of its name.
