@@ -1,11 +1,12 @@
 //! The difference of two objects as sets of fields.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use super::set::{Element, FieldSet};
 use super::walk::{Part, entry, is_type_meta};
+use crate::schema::{Field, Scalar, Shape};
 
 /// Fields that differ between an old and a new object.
 #[derive(Default, Debug)]
@@ -67,14 +68,14 @@ impl Comparison {
     }
 
     fn map(&mut self, old: Option<&Value>, new: Option<&Value>, part: Part<'_>) {
-        let none = Map::new();
-        let old = old.and_then(Value::as_object).unwrap_or(&none);
-        let new = new.and_then(Value::as_object).unwrap_or(&none);
-        let fresh = new.keys().filter(|key| !old.contains_key(*key));
-        for key in old.keys().chain(fresh).filter(|key| !is_type_meta(part, key)) {
+        let old = old.and_then(Value::as_object);
+        let new = new.and_then(Value::as_object);
+        let present = [old, new].into_iter().flatten().flat_map(Map::keys).map(String::as_str);
+        let keys: BTreeSet<&str> = present.chain(written_as_null(part)).collect();
+        for key in keys.into_iter().filter(|key| !is_type_meta(part, key)) {
             let Some(below) = part.below(key) else { continue };
-            self.path.push(Element::Field(key.clone()));
-            self.value(old.get(key), new.get(key), below);
+            self.path.push(Element::Field(key.to_owned()));
+            self.value(member(old, key, part), member(new, key, part), below);
             self.path.pop();
         }
     }
@@ -104,6 +105,40 @@ impl Comparison {
             self.path.pop();
         }
     }
+}
+
+/// A member as the real server's structs have it: one that they always write is null when nobody
+/// has set it, and null is nothing in one that they leave out.
+fn member<'v>(
+    object: Option<&'v Map<String, Value>>,
+    key: &str,
+    part: Part<'_>,
+) -> Option<&'v Value> {
+    let value = object?.get(key).filter(|value| !value.is_null());
+    match part {
+        Part::Struct(ty) => {
+            let is_written = ty.field(key).is_some_and(is_written_as_null);
+            value.or(is_written.then_some(&Value::Null))
+        }
+        _ => object?.get(key),
+    }
+}
+
+fn written_as_null(part: Part<'_>) -> impl Iterator<Item = &str> {
+    let fields = match part {
+        Part::Struct(ty) => ty.fields.as_slice(),
+        _ => &[],
+    };
+    fields.iter().filter(|field| is_written_as_null(field)).map(|field| field.name)
+}
+
+fn is_written_as_null(field: &Field) -> bool {
+    let can_be_null = match field.shape {
+        Shape::List(_) | Shape::Map(_) => true,
+        Shape::Scalar(scalar, _) => matches!(scalar, Scalar::Time | Scalar::MicroTime),
+        Shape::Message(_) => false,
+    };
+    can_be_null && !field.omit_empty && !field.pointer
 }
 
 fn is_empty(value: Option<&Value>) -> bool {

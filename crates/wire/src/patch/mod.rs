@@ -8,6 +8,7 @@
 //! What it is not: apply, which has owners (see `crate::apply`); defaults and validation of the
 //! result (see `rules`).
 
+mod shown;
 mod strategic;
 
 use serde_json::Value;
@@ -87,7 +88,8 @@ pub fn patch(
     }
     decode::checked(&patched, gvk, validation).map_err(|why| {
         let shown = match kind {
-            PatchKind::Json | PatchKind::Merge => patched.to_string(),
+            PatchKind::Json => shown::edited(&patched, patch, gvk),
+            PatchKind::Merge => shown::merged(&patched, patch, gvk),
             PatchKind::Strategic => strategic::go_format(patch),
         };
         not_of_kind(&shown, &why)
