@@ -19,12 +19,20 @@ pub(crate) struct Metrics {
 }
 
 /// What a finished request was.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
-    /// RBAC's word, such as `list`.
+    /// `GET`, `LIST`, `WATCH`, `POST`, ...
     pub(crate) verb: &'static str,
-    /// Served resource, empty for other paths.
+    /// API group; this and what follows is empty for paths that are no served resources.
+    pub(crate) group: String,
+    /// Version.
+    pub(crate) version: String,
+    /// Resource.
     pub(crate) resource: String,
+    /// Subresource.
+    pub(crate) subresource: &'static str,
+    /// `resource`, `namespace` or `cluster`.
+    pub(crate) scope: &'static str,
     /// HTTP status.
     pub(crate) code: u16,
 }
@@ -119,11 +127,19 @@ mod tests {
     fn the_page_tells_what_was_answered() {
         let metrics = Metrics::new();
         let watch = metrics.count_watch();
-        let labels = RequestLabels { verb: "list", resource: "services".to_owned(), code: 200 };
+        let labels = RequestLabels {
+            verb: "LIST",
+            version: "v1".to_owned(),
+            resource: "services".to_owned(),
+            scope: "namespace",
+            code: 200,
+            ..RequestLabels::default()
+        };
         metrics.answered(&labels, Duration::from_millis(2));
         let page = metrics.page();
         assert!(page.contains("apiserver_watches 1"));
-        let line = "apiserver_request_total{verb=\"list\",resource=\"services\",code=\"200\"} 1";
+        let line = "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"v1\",resource=\"services\",\
+                    subresource=\"\",scope=\"namespace\",code=\"200\"} 1";
         assert!(page.contains(line), "{page}");
         drop(watch);
         assert!(metrics.page().contains("apiserver_watches 0"));

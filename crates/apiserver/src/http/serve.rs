@@ -42,10 +42,9 @@ pub(crate) async fn serve(
     let start = Instant::now();
     let audit_id = audit_id(&request);
     let _counted = server.metrics.count_request();
-    let labels = RequestLabels { verb: "", resource: String::new(), code: 0 };
     let draft = server.audit.as_ref();
     let draft = draft.map(|audit| Draft::new(audit, &request, &audit_id, peer.address));
-    let mut seen = Seen { labels, draft, is_long: false };
+    let mut seen = Seen { labels: RequestLabels::default(), draft, is_long: false };
     let plain = Format::json_for(
         request.headers(),
         &Query::parse(request.uri().query().unwrap_or_default()),
@@ -105,15 +104,17 @@ fn understand(
         Target::Resource(resource) => resource.version.as_str(),
         Target::Other => "",
     };
-    let found =
-        server.authenticator.authenticate(&server.registry, &peer.certificate, request.headers());
-    let user = found.inspect_err(|_| {
-        let nobody = User::default();
-        let attributes = Attributes { user: &nobody, verb, asked: asked.clone() };
+    let mut refused = |user: &User| {
+        let attributes = Attributes { user, verb, asked: asked.clone() };
         seen.draft.iter_mut().for_each(|draft| draft.asked(&attributes, None, version));
-    })?;
+    };
+    let headers = request.headers();
+    let user = server
+        .authenticator
+        .authenticate(&server.registry, &peer.certificate, headers)
+        .inspect_err(|_| refused(&User::default()))?;
     let authorizer = &server.registry.authorizer;
-    let other = auth::impersonate(&user, request.headers(), authorizer)?;
+    let other = auth::impersonate(&user, headers, authorizer).inspect_err(|_| refused(&user))?;
     let by = other.is_some().then_some(&user);
     let attributes = Attributes { user: other.as_ref().unwrap_or(&user), verb, asked };
     let decision = authorizer.authorize(&attributes);
@@ -133,11 +134,20 @@ impl Seen {
             Target::Resource(resource) => resource::verb_name(method, resource, query),
             Target::Other => method_name(method),
         };
-        self.labels.verb = verb;
+        self.labels.verb = counted_verb(verb);
         if let Target::Resource(path) = target
-            && wire::kinds::find(&path.group, &path.version, &path.resource).is_some()
+            && let Some(row) = wire::kinds::find(&path.group, &path.version, &path.resource)
         {
-            self.labels.resource.clone_from(&path.resource);
+            self.labels.group = row.group.to_owned();
+            self.labels.version = row.version.to_owned();
+            self.labels.resource = row.plural.to_owned();
+            let subresource = path.subresource.as_deref().and_then(|name| row.subresource(name));
+            self.labels.subresource = subresource.map_or("", |subresource| subresource.name);
+            self.labels.scope = match (&path.name, &path.namespace) {
+                (Some(_), _) => "resource",
+                (None, Some(_)) => "namespace",
+                (None, None) => "cluster",
+            };
             let subresource = path.subresource.as_deref().unwrap_or_default();
             self.is_long = verb == "watch" || proxy::SUBRESOURCES.contains(&subresource);
         }
@@ -184,6 +194,23 @@ fn audit_id(request: &Request<Incoming>) -> HeaderValue {
     given.unwrap_or_else(|| {
         HeaderValue::from_str(&id::uuid()).unwrap_or_else(|_| HeaderValue::from_static(""))
     })
+}
+
+/// The verb as kube-apiserver's metrics have it: HTTP's word where there is one.
+fn counted_verb(verb: &'static str) -> &'static str {
+    match verb {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" | "post" => "POST",
+        "update" | "put" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        "head" => "HEAD",
+        "options" => "OPTIONS",
+        _ => "OTHER",
+    }
 }
 
 fn method_name(method: &Method) -> &'static str {

@@ -102,3 +102,52 @@ data:
     )
     .await;
 }
+
+#[tokio::test]
+async fn kubectl_asks_what_may_be_done() {
+    session(
+        "kubectl_asks_what_may_be_done",
+        &[
+            ("auth whoami", "", "kubernetes-admin"),
+            ("auth can-i delete nodes", "", "yes"),
+            ("create rolebinding bob --clusterrole=view --user=bob", "", "bob created"),
+            ("auth can-i list services --as=bob", "", "yes"),
+            ("auth can-i --list --as=bob", "", "endpointslices.discovery.k8s.io"),
+            ("get services --as=bob", "", "kubernetes"),
+            ("get rolebindings -o wide", "", "ClusterRole/view"),
+            ("describe clusterrole view", "", "endpointslices.discovery.k8s.io"),
+            ("create role r --verb=get --resource=pods", "", "role.rbac.authorization.k8s.io/r"),
+            ("create token default --duration=10m", "", "ey"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn kubectl_tells_who_may_not_do_what() {
+    let Some(kubectl) = testkit::kubectls().into_iter().next() else {
+        return testkit::skip("kubectl_tells_who_may_not_do_what", "there is no kubectl");
+    };
+    let server = TestServer::start().await;
+    let config = server.folder.path().join("kubeconfig");
+    let text = kubeconfig(&server.url(), server.pki.ca_pem(), &server.pki.admin().unwrap());
+    std::fs::write(&config, text).unwrap();
+    for (arguments, expected) in [
+        ("auth can-i list services --as=eve", "no\n"),
+        (
+            "get services --as=eve",
+            "Error from server (Forbidden): services is forbidden: User \"eve\" cannot list \
+             resource \"services\" in API group \"\" in the namespace \"default\"\n",
+        ),
+        (
+            "get --raw / --as=eve",
+            "Error from server (Forbidden): forbidden: User \"eve\" cannot get path \"/\"\n",
+        ),
+    ] {
+        let output = kubectl_run(&kubectl, &config, arguments, "").await;
+        let told = [output.stdout, output.stderr].concat();
+        assert_eq!(String::from_utf8_lossy(&told), expected, "{arguments}");
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+    }
+    server.stop().await;
+}

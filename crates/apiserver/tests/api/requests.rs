@@ -145,7 +145,8 @@ async fn metrics_count_requests() {
     server.ask("GET", CONFIG_MAPS, &[], "").await;
     let (_, _, page) = server.ask("GET", "/metrics", &[], "").await;
     let page = String::from_utf8_lossy(&page);
-    assert!(page.contains("verb=\"list\",resource=\"configmaps\""), "{page}");
+    let line = "verb=\"LIST\",group=\"\",version=\"v1\",resource=\"configmaps\"";
+    assert!(page.contains(line), "{page}");
     server.stop().await;
 }
 
