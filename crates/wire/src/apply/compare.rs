@@ -118,7 +118,7 @@ fn member<'v>(
     match part {
         Part::Struct(ty) => {
             let is_written = ty.field(key).is_some_and(is_written_as_null);
-            value.or(is_written.then_some(&Value::Null))
+            value.or_else(|| is_written.then_some(&Value::Null))
         }
         _ => object?.get(key),
     }
