@@ -64,7 +64,7 @@ fn keys<'v>(map: &'v Map<String, Value>, ty: Option<&Type>, parsed: bool) -> Vec
     keys.sort_unstable();
     if let Some(ty) = ty.filter(|_| !parsed) {
         let position = |key: &str| match key {
-            "kind" | "apiVersion" => 0,
+            "kind" | "apiVersion" if ty.is_kind => 0,
             key => 1 + ty.fields.iter().position(|f| f.name == key).unwrap_or(ty.fields.len()),
         };
         keys.sort_by_key(|key| position(key));
