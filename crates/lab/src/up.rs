@@ -35,12 +35,10 @@ pub enum Progress {
         /// What happened, and where to look.
         text: String,
     },
-    /// Everything answers; the table to print.
+    /// The start is over, in time or after a warning; the table to print.
     Ready {
         /// The lab.
         status: Box<Status>,
-        /// Milliseconds since the start.
-        at_ms: u64,
     },
     /// It could not be started.
     Failed {

@@ -45,8 +45,8 @@ fn show(event: Progress, output: Output, detach: bool) {
     match event {
         Progress::Step { text, at_ms } => report::progress(&format!("  {} {text}", seconds(at_ms))),
         Progress::Warning { text } => report::warning(&text),
-        Progress::Ready { status, at_ms } => {
-            report::progress(&format!("  {} everything answers\n", seconds(at_ms)));
+        Progress::Ready { status } => {
+            report::progress("");
             match output {
                 Output::Json => report::results(&format!("{}\n", to_json(&status))),
                 Output::Table => report::results(&welcome(&status, detach)),

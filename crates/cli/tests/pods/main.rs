@@ -33,6 +33,7 @@ fn pods_do_what_their_specs_say() {
     what_cannot_run_says_why(&pods);
     init_containers_run_in_order_and_sidecars_end_last(&pods);
     a_container_knows_what_its_spec_tells_it(&pods);
+    a_pod_changes_how_names_are_found(&pods);
     a_pod_of_the_host_network_serves(&pods);
     logs_are_cut_as_asked(&pods);
     logs_are_followed_to_the_end(&pods);
@@ -170,6 +171,16 @@ fn a_container_knows_what_its_spec_tells_it(pods: &Pods) {
     assert_eq!(first, expected);
     assert!(rest.starts_with("greenxyzzytier=\"front\""), "{rest}");
     assert!(rest.ends_with("eyJ\n-----BEGIN CERTIFICATE-----\ndefault"), "{rest}");
+}
+
+fn a_pod_changes_how_names_are_found(pods: &Pods) {
+    pods.until_phase("resolver", "Succeeded");
+    let logs = pods.run(&["logs", "resolver"]);
+    let expected = "nameserver 192.0.2.1\n\
+        search default.svc.cluster.local svc.cluster.local cluster.local example.com\n\
+        options ndots:2 rotate\n\
+        greendeep\n";
+    assert_eq!(logs, expected, "and parts of volumes are mounted");
 }
 
 fn a_pod_of_the_host_network_serves(pods: &Pods) {

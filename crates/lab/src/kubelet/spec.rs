@@ -17,11 +17,28 @@ pub(crate) struct PodSpec {
     pub(crate) hostname: Option<String>,
     pub(crate) subdomain: Option<String>,
     pub(crate) dns_policy: Option<String>,
+    pub(crate) dns_config: DnsConfig,
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) service_account_name: Option<String>,
     pub(crate) enable_service_links: Option<bool>,
     pub(crate) termination_grace_period_seconds: Option<u64>,
     pub(crate) readiness_gates: Vec<ReadinessGate>,
+}
+
+/// What a pod adds to its `/etc/resolv.conf`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DnsConfig {
+    pub(crate) nameservers: Vec<String>,
+    pub(crate) searches: Vec<String>,
+    pub(crate) options: Vec<DnsOption>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DnsOption {
+    pub(crate) name: String,
+    pub(crate) value: Option<String>,
 }
 
 /// When a container that ended is started again.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use cluster::{Client, TokenRequest};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::env::{self, Source};
 use super::spec::{Container, DownwardSource, ObjectSource, PodSpec, TokenSource, Volume};
 use crate::launch::{Mount, Root};
-use crate::supervisor;
+use crate::supervisor::{self, Resolver};
 use crate::up::chain;
 
 /// The lifetime of a token that asks for none, as the API defaults it.
@@ -65,13 +65,7 @@ impl Making<'_> {
         for alias in &self.spec.host_aliases {
             hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t")));
         }
-        let cluster_first = match self.spec.dns_policy.as_deref() {
-            Some("Default" | "None") => false,
-            Some("ClusterFirstWithHostNet") => true,
-            _ => !self.spec.host_network,
-        };
-        let resolv_conf =
-            if cluster_first { supervisor::resolv_conf(Some(namespace)) } else { String::new() };
+        let resolv_conf = self.resolver(namespace).to_string();
         let mut root = supervisor::root(self.folder, hostname, &hosts, &resolv_conf)
             .map_err(|error| error.to_string())?;
         for mount in &container.volume_mounts {
@@ -79,7 +73,7 @@ impl Making<'_> {
             let volume = volume.ok_or_else(|| format!("the pod has no volume {:?}", mount.name))?;
             let mut source = self.path_of(volume);
             if !mount.sub_path.is_empty() {
-                source.push(&mount.sub_path);
+                source = sub_path(&source, &mount.sub_path)?;
             }
             root.mounts.push(Mount {
                 source,
@@ -89,6 +83,29 @@ impl Making<'_> {
             });
         }
         Ok(root)
+    }
+
+    /// How the pod finds names: as its policy says, and what it adds itself.
+    fn resolver(&self, namespace: &str) -> Resolver {
+        let cluster_first = match self.spec.dns_policy.as_deref() {
+            Some("Default" | "None") => false,
+            Some("ClusterFirstWithHostNet") => true,
+            _ => !self.spec.host_network,
+        };
+        let mut resolver =
+            if cluster_first { Resolver::cluster(Some(namespace)) } else { Resolver::default() };
+        let own = &self.spec.dns_config;
+        resolver.nameservers.extend(own.nameservers.iter().cloned());
+        resolver.searches.extend(own.searches.iter().cloned());
+        for option in &own.options {
+            let prefix = format!("{}:", option.name);
+            resolver.options.retain(|known| *known != option.name && !known.starts_with(&prefix));
+            resolver.options.push(match &option.value {
+                Some(value) => prefix + value,
+                None => option.name.clone(),
+            });
+        }
+        resolver
     }
 
     fn path_of(&self, volume: &Volume) -> PathBuf {
@@ -256,6 +273,20 @@ pub(crate) async fn fetch(
         Err(error) if error.is_gone() => Ok(None),
         Err(error) => Err(chain(&error)),
     }
+}
+
+/// A part of a volume, made as a folder when it is missing, as the real kubelet does.
+fn sub_path(volume: &Path, part: &str) -> Result<PathBuf, String> {
+    let part = Path::new(part);
+    if part.is_absolute() || part.components().any(|part| part == Component::ParentDir) {
+        return Err(format!("subPath {:?} must stay inside its volume", part.display()));
+    }
+    let path = volume.join(part);
+    if !path.exists() {
+        fs::create_dir_all(&path)
+            .map_err(|error| format!("could not make subPath {:?}: {error}", part.display()))?;
+    }
+    Ok(path)
 }
 
 /// Replaces a file: readers see the old content or the new.

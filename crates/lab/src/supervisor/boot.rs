@@ -93,6 +93,7 @@ pub(super) async fn finish(lab: Rc<Lab>) -> Result<(), LabError> {
         lab.step(format!("{} objects applied", lab.config.manifests.len()));
         tokio::task::spawn_local(urls::keep(lab.clone()));
         status::wait_until_served(&lab).await;
+        lab.step("everything answers");
         Ok(())
     };
     match tokio::time::timeout(PATIENCE, started).await {
@@ -106,7 +107,7 @@ pub(super) async fn finish(lab: Rc<Lab>) -> Result<(), LabError> {
         }),
     }
     let status = Box::new(status::status(&lab));
-    tell(&Progress::Ready { status, at_ms: lab.elapsed_ms() });
+    tell(&Progress::Ready { status });
     Ok(())
 }
 
@@ -238,7 +239,9 @@ fn roots(
     };
     // Nodes ask the cluster's DNS; the client is outside and knows the nodes only.
     let nodes = (0..config.nodes)
-        .map(|index| make(&AddressPlan::node_name(index), &files::resolv_conf(None)))
+        .map(|index| {
+            make(&AddressPlan::node_name(index), &files::Resolver::cluster(None).to_string())
+        })
         .collect::<Result<_, _>>()?;
     Ok((make("client", "")?, nodes))
 }

@@ -1,6 +1,6 @@
 //! The files that nodes, the client and pods see in place of the host's.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -26,21 +26,47 @@ pub(crate) fn pod_hosts(addresses: &[IpAddr], hostname: &str) -> String {
     text
 }
 
-/// `/etc/resolv.conf` for a pod with `dnsPolicy: ClusterFirst`, and for nodes (without a
-/// namespace, so that only full names resolve there).
-pub(crate) fn resolv_conf(namespace: Option<&str>) -> String {
-    let mut text = String::new();
-    for address in AddressPlan::dns() {
-        let _ = writeln!(text, "nameserver {address}");
+/// What `/etc/resolv.conf` says; its text by `to_string`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resolver {
+    pub(crate) nameservers: Vec<String>,
+    pub(crate) searches: Vec<String>,
+    pub(crate) options: Vec<String>,
+}
+
+impl Resolver {
+    /// Of a pod with `dnsPolicy: ClusterFirst`, and of nodes (without a namespace, so that only
+    /// full names resolve there).
+    pub(crate) fn cluster(namespace: Option<&str>) -> Self {
+        let domain = AddressPlan::DOMAIN;
+        let (searches, options) = match namespace {
+            Some(namespace) => (
+                vec![
+                    format!("{namespace}.svc.{domain}"),
+                    format!("svc.{domain}"),
+                    domain.to_owned(),
+                ],
+                "ndots:5",
+            ),
+            None => (Vec::new(), "timeout:1"),
+        };
+        let nameservers = AddressPlan::dns().iter().map(ToString::to_string).collect();
+        Self { nameservers, searches, options: vec![options.to_owned()] }
     }
-    let domain = AddressPlan::DOMAIN;
-    let _ = match namespace {
-        Some(namespace) => {
-            writeln!(text, "search {namespace}.svc.{domain} svc.{domain} {domain}\noptions ndots:5")
+}
+
+impl fmt::Display for Resolver {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for nameserver in &self.nameservers {
+            writeln!(to, "nameserver {nameserver}")?;
         }
-        None => writeln!(text, "options timeout:1"),
-    };
-    text
+        for (word, list) in [("search", &self.searches), ("options", &self.options)] {
+            if !list.is_empty() {
+                writeln!(to, "{word} {}", list.join(" "))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A root that shows these texts as `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname`. The

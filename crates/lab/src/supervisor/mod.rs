@@ -36,7 +36,7 @@ use crate::sandbox;
 use crate::state::StateDir;
 use crate::up::{Progress, chain, tell};
 
-pub(crate) use files::{pod_hosts, resolv_conf, root};
+pub(crate) use files::{Resolver, pod_hosts, root};
 
 /// The hidden name of the lab's pid 1.
 pub(crate) const INIT: &str = "lab-init";
