@@ -83,7 +83,7 @@ impl Links {
         // Listening begins before the question: no change can fall between them.
         let events = Socket::listening(u32::try_from(libc::RTMGRP_LINK).unwrap_or_default())?;
         while !self.is_running(name)? {
-            events.wait(PATIENCE)?;
+            events.wait_for(PATIENCE, |_, _| {})?;
         }
         Ok(())
     }
@@ -107,6 +107,10 @@ impl Links {
     }
 
     /// An address with the length of its network, usable at once (no duplicate detection).
+    ///
+    /// The kernel joins the solicited-node multicast group of an IPv6 address from a work queue:
+    /// a neighbour that asked before would be heard a second later, at its second attempt. What
+    /// ends that work is the news of the address.
     pub(super) fn add_address(&mut self, name: &str, address: IpNet) -> io::Result<()> {
         let flags = u8::try_from(libc::IFA_F_NODAD).unwrap_or_default();
         let mut fixed =
@@ -115,7 +119,17 @@ impl Links {
         let mut message = Message::new(libc::RTM_NEWADDR, CREATE, &fixed);
         message.put_address(libc::IFA_LOCAL, address.addr());
         message.put_address(libc::IFA_ADDRESS, address.addr());
-        self.socket.request(message)
+        let IpAddr::V6(own) = address.addr() else { return self.socket.request(message) };
+        let news = Socket::listening(u32::try_from(libc::RTMGRP_IPV6_IFADDR).unwrap_or_default())?;
+        self.socket.request(message)?;
+        let mut is_ready = false;
+        while !is_ready {
+            news.wait_for(PATIENCE, |kind, body| {
+                let named = body.windows(16).any(|octets| octets == own.octets());
+                is_ready |= kind == libc::RTM_NEWADDR && named;
+            })?;
+        }
+        Ok(())
     }
 
     /// A route to a network over a link.
@@ -157,7 +171,7 @@ pub(super) fn sysctl(name: &str, value: &str) -> io::Result<()> {
     })
 }
 
-/// How long a link may take to carry packets after both its ends are up.
+/// How long the kernel's work queues may take to bring a link or an address into use.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Flags of a request that makes something new.
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;

@@ -142,17 +142,24 @@ impl Socket {
         }
     }
 
-    /// Waits until anything happens in the groups that are listened to.
+    /// Waits until anything happens in the groups that are listened to; takes type and body of
+    /// each message about it.
     ///
     /// # Errors
     /// `TimedOut` when nothing does.
-    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
+    pub(super) fn wait_for(
+        &self,
+        timeout: Duration,
+        mut take: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
         let milliseconds = u16::try_from(timeout.as_millis()).unwrap_or(u16::MAX);
         if poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], milliseconds)? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        recv(self.fd.as_raw_fd(), &mut [0; 8192], MsgFlags::empty())?;
-        Ok(())
+        let mut buffer = [0; 8192];
+        let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        // News is numbered 0 and carries no verdict.
+        verdict(&buffer[..length], 0, &mut take).unwrap_or(Ok(()))
     }
 }
 
