@@ -199,6 +199,15 @@ enum Pending {
     Unknown,
 }
 
+/// Of a dry run all stages are run, or none; the query has been looked at before.
+fn check_dry_run(stages: &Value) -> Outcome<()> {
+    if stages.as_array().into_iter().flatten().all(|stage| stage == "All") {
+        return Ok(());
+    }
+    let text = format!("Unsupported value: {stages}: supported values: \"All\"");
+    Err(bad_option("DeleteOptions", "dryRun", CauseReason::NotSupported, text))
+}
+
 /// DeleteOptions, from the query or the body.
 struct DeleteOptions {
     grace_period_seconds: Option<i64>,
@@ -229,6 +238,7 @@ impl DeleteOptions {
             orphan_dependents: body["orphanDependents"].as_bool(),
         };
         options.check_propagation()?;
+        check_dry_run(&body["dryRun"])?;
         Ok(options)
     }
 

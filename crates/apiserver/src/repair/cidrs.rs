@@ -24,6 +24,9 @@ const DELETION_GRACE: i64 = 10;
 /// Field managers as the reference server names them.
 const FINALIZER_MANAGER: &str = "kube-controller-manager";
 const STATUS_MANAGER: &str = "service-cidr-controller";
+/// The range that the flags name, and who says that it is ready.
+const DEFAULT: &str = "kubernetes";
+const DEFAULT_MANAGER: &str = "kubernetes-service-cidr-controller";
 const READY: &str = "Kubernetes Service CIDR is ready";
 const IN_USE: &str = "There are still IPAddresses referencing the ServiceCIDR, please remove \
                       them or create a new ServiceCIDR";
@@ -62,6 +65,15 @@ async fn settle(own: &Own<'_>, cidr: &Value) -> Duration {
         let mut changed = cidr.clone();
         meta::set_finalizers(&mut changed, finalizers);
         return written(own.update("", changed).await);
+    }
+    if own.name == DEFAULT && cidr["status"]["conditions"].is_null() {
+        // The reference server says so twice: here as the maker of the default range.
+        let config = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        if let Err(failure) =
+            (Own { manager: DEFAULT_MANAGER, ..*own }).apply("status", config).await
+        {
+            return written(Err(failure));
+        }
     }
     set_ready(own, cidr, "True", "", READY).await
 }

@@ -150,6 +150,13 @@ pub fn apply(
 
 /// An object of the real server's type system, with its errors.
 fn check_config(config: &Value, gvk: Gvk<'_>, ty: &Type) -> Result<(), Failure> {
+    let (wanted, sent) = (gvk.api_version(), config["apiVersion"].as_str().unwrap_or_default());
+    if sent != wanted {
+        return Err(status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {sent}, \
+             expected: {wanted}"
+        )));
+    }
     if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(status::bad_request("metadata.managedFields must be nil"));
     }
