@@ -114,12 +114,7 @@ pub(super) async fn finish(lab: Rc<Lab>) -> Result<(), LabError> {
 /// The agent of a node.
 pub(super) fn agent(lab: &Lab, index: u16) -> Result<Running, LabError> {
     let name = AddressPlan::node_name(index);
-    let namespace = lab
-        .topology
-        .borrow()
-        .node(index)
-        .cloned()
-        .ok_or_else(|| LabError::Refused { message: format!("{name} has no network") })?;
+    let namespace = lab.node_namespace(index)?;
     let arguments = vec![
         "agent".to_owned(),
         format!("--kubeconfig={}", kubeconfig_of(&lab.state, &format!("agent-{name}")).display()),

@@ -27,10 +27,10 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::config::LabConfig;
+use crate::config::{AddressPlan, LabConfig};
 use crate::error::LabError;
 use crate::launch::Root;
-use crate::net::Topology;
+use crate::net::{Namespace, Topology};
 use crate::process::Children;
 use crate::sandbox;
 use crate::state::StateDir;
@@ -170,6 +170,14 @@ impl Lab {
 
     fn step(&self, text: impl Into<String>) {
         tell(&Progress::Step { text: text.into(), at_ms: self.elapsed_ms() });
+    }
+
+    /// The network namespace of a node that has one.
+    fn node_namespace(&self, index: u16) -> Result<Namespace, LabError> {
+        let namespace = self.topology.borrow().node(index).cloned();
+        namespace.ok_or_else(|| LabError::Refused {
+            message: format!("{} has no network", AddressPlan::node_name(index)),
+        })
     }
 
     /// Ends the store in order; pods and agents have nothing to lose and go with the namespaces.

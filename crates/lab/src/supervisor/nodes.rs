@@ -23,12 +23,7 @@ impl Node {
     /// Starts agent and kubelet of a node whose network exists.
     pub(super) fn start(lab: &Lab, index: u16) -> Result<Self, LabError> {
         let name = AddressPlan::node_name(index);
-        let namespace = lab
-            .topology
-            .borrow()
-            .node(index)
-            .cloned()
-            .ok_or_else(|| LabError::Refused { message: format!("{name} has no network") })?;
+        let namespace = lab.node_namespace(index)?;
         let agent = boot::agent(lab, index)?;
         let config = KubeletConfig {
             index,
