@@ -114,3 +114,28 @@ fn another_node_takes_the_address_over_within_a_second() {
     let ask = format!("for i in $(seq 20); do curl -s -m 2 http://{address}/; done");
     eventually("both pods answer", || lab.script("client", &ask).matches("pod=").count() == 20);
 }
+
+#[test]
+fn an_ipv6_address_is_taken_over_too() {
+    let test = "an_ipv6_address_is_taken_over_too";
+    let Some(kubectl) = kubectl(test) else { return };
+    let Some(lab) = Lab::start(test, DUAL_STACK, &[]) else { return };
+    let path = "-o=jsonpath={.status.loadBalancer.ingress[1].ip}";
+    let address = lab.kubectl(&kubectl, &["get", "service", "web-loadbalancer", path]);
+    let ask = format!(
+        "until curl -s --connect-timeout 0.3 -m 0.5 http://[{address}]/; do :; done; \
+         ip -6 neigh show {address}"
+    );
+    let ask = format!("timeout 10 bash -c '{ask}'");
+    let before = hardware_address(&lab.script("client", &ask));
+    let stopped = lab.portolan(&["node", "stop", node_with(&lab, &before)]).output().unwrap();
+    assert!(stopped.status.success(), "{}", text(&stopped));
+    let after = hardware_address(&lab.script("client", &ask));
+    assert_ne!(before, after, "another node answers Neighbour Discovery");
+}
+
+/// The hardware address in a line of `ip neigh`.
+fn hardware_address(answer: &str) -> String {
+    let mut words = answer.split_whitespace().skip_while(|word| *word != "lladdr");
+    words.nth(1).unwrap_or_else(|| panic!("no neighbour: {answer}")).to_owned()
+}
