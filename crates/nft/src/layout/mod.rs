@@ -96,6 +96,7 @@ impl Layout {
         }
         let names: Vec<&ServiceName> = layout.services.keys().collect();
         layout.treatments = layout.contribution(names).treatments;
+        layout.treatments.extend(treatment::usual());
         layout
     }
 

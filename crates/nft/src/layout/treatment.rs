@@ -1,6 +1,8 @@
 //! How connections to a frontend are treated, as a small value that many frontends share.
 
-use model::{Action, Backend, Frontend, FrontendKind, Masquerade};
+use std::ops::RangeInclusive;
+
+use model::{Action, Backend, Family, Frontend, FrontendKind, Masquerade};
 
 use crate::expr::Name;
 
@@ -71,6 +73,23 @@ impl Treatment {
         }
         name.into()
     }
+}
+
+/// Treatments that have chains from the start: a new rule costs the kernel some 20 ms (it waits
+/// for all its processors), an element of a map well below one. So a Service that is scaled
+/// among the usual counts changes elements only.
+pub(crate) fn usual() -> impl Iterator<Item = (Family, Treatment)> {
+    const COUNTS: RangeInclusive<u32> = 1..=8;
+    let kinds = [(false, Mark::OffCluster), (false, Mark::Always), (true, Mark::Always)];
+    Family::ALL.into_iter().flat_map(move |family| {
+        kinds.into_iter().flat_map(move |(node_port, masquerade)| {
+            COUNTS.map(move |internal| {
+                let treatment =
+                    Treatment { node_port, masquerade, internal, external: None, affinity: 0 };
+                (family, treatment)
+            })
+        })
+    })
 }
 
 /// The endpoints of an action; none unless it balances.
