@@ -190,7 +190,7 @@ def dynamic_client_applies():
 
 
 def leader_election():
-    led = threading.Event()
+    led, stand_down = threading.Event(), threading.Event()
 
     def elector(identity, on_start):
         lock = LeaseLock("leader", NAMESPACE, identity)
@@ -198,12 +198,22 @@ def leader_election():
             lock, lease_duration=3, renew_deadline=2, retry_period=1,
             onstarted_leading=on_start, onstopped_leading=None))
 
-    threading.Thread(target=elector("first", led.set).run, daemon=True).start()
+    def lead():
+        led.set()
+        stand_down.wait()
+        # What ends a term; a thread that still speaks TLS when Python exits can abort it.
+        raise InterruptedError("the term is over")
+
+    first = threading.Thread(target=elector("first", lead).run, daemon=True)
+    first.start()
     assert led.wait(PATIENCE), "nobody leads"
     lease = client.CoordinationV1Api().read_namespaced_lease("leader", NAMESPACE)
     assert lease.spec.holder_identity == "first", lease
     second = elector("second", lambda: None)
     assert not second.try_acquire_or_renew(), "two lead at once"
+    stand_down.set()
+    first.join(PATIENCE)
+    assert not first.is_alive(), "the leader did not stand down"
 
 
 def expect(seen, wanted):
