@@ -80,11 +80,18 @@ impl Lab {
 
     /// Runs the real kubectl with something on stdin.
     pub(crate) fn kubectl_output(&self, kubectl: &Path, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.kubectl_command(kubectl);
+        command.args(arguments);
+        feed(command, input)
+    }
+
+    /// The real kubectl, with arguments and streams still to be given.
+    pub(crate) fn kubectl_command(&self, kubectl: &Path) -> Command {
         let mut command = Command::new(kubectl);
         // A cache of another server's discovery would answer for this one.
         command.arg("--cache-dir").arg(self.state.path().join("kubectl-cache"));
-        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
-        feed(command, input)
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command
     }
 
     /// Process ids, as this test sees them, of the lab's programs whose command line contains a

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "a failed test shows the logs of its lab")]
 
+mod attach;
 #[path = "../lab/harness.rs"]
 #[expect(dead_code, reason = "shared with the tests of the whole lab, which use more of it")]
 mod harness;
@@ -37,6 +38,9 @@ fn pods_do_what_their_specs_say() {
     a_pod_of_the_host_network_serves(&pods);
     logs_are_cut_as_asked(&pods);
     logs_are_followed_to_the_end(&pods);
+    attach::a_terminal_is_attached(&pods);
+    attach::pipes_are_attached(&pods);
+    attach::stdin_stays_open_or_ends_with_its_first_client(&pods);
     a_datagram_passes_the_loopback_url(&pods);
     hooks_and_signals_end_pods(&pods);
     force_does_not_wait(&pods);

@@ -6,12 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{Notify, watch};
 
+use super::console::Console;
 use super::logs::Log;
 use super::spec::Container;
 use super::status::{ContainerStatus, Ended, State, now};
@@ -39,6 +41,7 @@ pub(crate) struct Runner {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) process: Process,
+    pub(crate) console: Rc<Console>,
     /// Mount, host name and network namespace, open.
     namespaces: Vec<OwnedFd>,
     /// Which mount namespace: what shares it belongs to the container.
@@ -179,6 +182,11 @@ impl Runner {
         }))
     }
 
+    /// The streams of the running container; `None` when it does not run.
+    pub(crate) fn console(&self) -> Option<Rc<Console>> {
+        self.run.borrow().as_ref().map(|run| run.console.clone())
+    }
+
     /// Sends a signal to the running process.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(run) = &*self.run.borrow() {
@@ -209,6 +217,7 @@ impl Run {
     /// name, network.
     pub(crate) fn new(
         process: Process,
+        console: Rc<Console>,
         namespaces: Vec<OwnedFd>,
         env: Vec<(String, String)>,
         directory: Option<String>,
@@ -216,7 +225,7 @@ impl Run {
         let mounts =
             namespaces.first().ok_or_else(|| io::Error::other("its namespaces are not known"))?;
         let mounts = File::from(mounts.try_clone()?).metadata()?.ino();
-        Ok(Self { process, namespaces, mounts, env, directory })
+        Ok(Self { process, console, namespaces, mounts, env, directory })
     }
 
     /// Children that the process left behind still stand in its mount namespace: exactly these

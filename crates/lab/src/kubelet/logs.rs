@@ -7,12 +7,10 @@ use std::rc::Rc;
 
 use std::cell::RefCell;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt};
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 /// A longer line is split; its parts but the last carry the tag `P`.
-const LONGEST_LINE: u64 = 16 << 10;
+const LONGEST_LINE: usize = 16 << 10;
 
 /// The log of one run of a container. Clones share it.
 #[derive(Clone, Debug)]
@@ -38,22 +36,9 @@ impl Log {
         Ok(Self { path, file, grown: Rc::new(watch::Sender::new((0, false))) })
     }
 
-    /// Writes down what comes out of a container's stream until it is closed.
-    pub(crate) async fn write_from(self, stream: &'static str, from: pipe::Receiver) {
-        let mut from = tokio::io::BufReader::new(from);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            match (&mut from).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {
-                    let whole = line.pop_if(|byte| *byte == b'\n').is_some();
-                    if let Err(error) = self.append(stream, whole, &line) {
-                        tracing::warn!(path = %self.path.display(), error = &error as &dyn std::error::Error, "could not write a container's log");
-                    }
-                }
-            }
-        }
+    /// Writes down what comes out of one of the container's streams.
+    pub(crate) fn writer(&self, stream: &'static str) -> Writer {
+        Writer { log: self.clone(), stream, line: Vec::new() }
     }
 
     /// Nothing more will come: followers end.
@@ -79,6 +64,47 @@ impl Log {
         self.file.borrow_mut().write_all(&entry)?;
         self.grown.send_modify(|grown| grown.0 += entry.len() as u64);
         Ok(())
+    }
+}
+
+/// Makes lines of the pieces that come out of a stream.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    log: Log,
+    stream: &'static str,
+    /// What has come of the present line.
+    line: Vec<u8>,
+}
+
+impl Writer {
+    /// Takes the next bytes.
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let line =
+                bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+            let (now, later) = bytes.split_at(line.min(LONGEST_LINE - self.line.len()));
+            self.line.extend(now);
+            bytes = later;
+            if self.line.ends_with(b"\n") || self.line.len() == LONGEST_LINE {
+                self.write_line();
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn finish(mut self) {
+        if !self.line.is_empty() {
+            self.write_line();
+        }
+    }
+
+    fn write_line(&mut self) {
+        let whole = self.line.pop_if(|byte| *byte == b'\n').is_some();
+        if let Err(error) = self.log.append(self.stream, whole, &self.line) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(path = %self.log.path.display(), error, "could not write a container's log");
+        }
+        self.line.clear();
     }
 }
 
@@ -176,5 +202,26 @@ mod tests {
         assert_eq!(all(None), "one\ntwo\nthree x\n");
         assert_eq!(all(Some(1)), "three x\n");
         assert_eq!(all(Some(0)), "");
+    }
+
+    #[test]
+    fn pieces_become_lines_and_long_lines_are_split() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::create(folder.path(), 0).unwrap();
+        let mut writer = log.writer("stdout");
+        let long = "x".repeat(LONGEST_LINE + 1);
+        for piece in ["on", "e\ntwo\n", &long, "\n", "$ "] {
+            writer.write(piece.as_bytes());
+        }
+        writer.finish();
+        let written = fs::read_to_string(&log.path).unwrap();
+        let tags: Vec<_> = written.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+        assert_eq!(tags, ["F", "F", "P", "F", "P"]);
+        let mut lines = log.read(None).unwrap();
+        let mut text = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            text.extend(line.text);
+        }
+        assert_eq!(String::from_utf8(text).unwrap(), format!("one\ntwo\n{long}\n$ "));
     }
 }

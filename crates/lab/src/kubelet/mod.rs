@@ -5,11 +5,12 @@
 //!  View ─ PodEvent ─▶ Kubelet ─▶ Pod ─▶ Runner (one per container) ─▶ Process
 //!                                 │        └─ probes
 //!                                 └─▶ status patches, events, the final delete
-//!  API server ─ HTTPS :10250 ─▶ server: logs, exec, port-forward
+//!  API server ─ HTTPS :10250 ─▶ server: logs, exec, attach, port-forward
 //! ```
 //!
 //! Nothing is polled: every change of a process, probe or object wakes who waits for it.
 
+mod console;
 mod container;
 mod env;
 mod events;
@@ -21,6 +22,7 @@ mod run;
 mod server;
 mod spec;
 mod status;
+mod streams;
 mod volumes;
 
 use std::cell::RefCell;

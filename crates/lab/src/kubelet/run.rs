@@ -1,6 +1,5 @@
 //! The life of a container: start it, probe it, wait, start it again or not, end it.
 
-use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,14 +9,17 @@ use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::console::Console;
 use super::container::{Run, Runner, is_builtin, program, restart_delay};
 use super::env::{self, Surroundings, expand};
 use super::events::Severity::{Normal, Warning};
 use super::pod::Pod;
 use super::probe::{Asking, Counter};
-use super::spec::{Action, Probe, RestartPolicy};
+use super::spec::{Action, Container, Probe, RestartPolicy};
+use super::streams::{Streams, Wanted};
 use crate::launch::{DEFAULT_PATH, Launch, Started};
 use crate::process::{Exit, Process};
 
@@ -25,6 +27,8 @@ use crate::process::{Exit, Process};
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// The first pause between questions to a container that has never been ready.
 const EAGER: Duration = Duration::from_millis(10);
+/// How long the last output of a container that has ended is waited for.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// The pause before a failed set-up is tried again.
 const SETUP_RETRY: Duration = Duration::from_secs(10);
 
@@ -34,6 +38,13 @@ enum Refusal {
     Waiting(&'static str, String),
     /// The program could not be executed.
     Start(String),
+}
+
+/// A run that has begun.
+struct Begun {
+    process: Process,
+    /// They end with the container's output.
+    output: Vec<JoinHandle<()>>,
 }
 
 /// When a runner stops for good: the grace period to give.
@@ -48,7 +59,7 @@ pub(super) async fn run(pod: Rc<Pod>, runner: Rc<Runner>, policy: RestartPolicy,
         }
         let began = Instant::now();
         match start(&pod, &runner).await {
-            Ok(process) => attend(&pod, &runner, process, &stop).await,
+            Ok(begun) => attend(&pod, &runner, begun, &stop).await,
             Err(Refusal::Start(message)) => {
                 pod.event(Some(&runner.spec.name), Warning, "Failed", format!("Error: {message}"));
                 runner.not_started("StartError", message);
@@ -133,7 +144,7 @@ impl Drop for KillOnDrop {
     }
 }
 
-async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Process, Refusal> {
+async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Begun, Refusal> {
     let container = &runner.spec;
     let config = |message: String| Refusal::Waiting("CreateContainerConfigError", message);
     let object = pod.described();
@@ -156,6 +167,9 @@ async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Process, Refusal> {
     ] {
         env.entry(name.to_owned()).or_insert(value);
     }
+    if container.tty {
+        env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+    }
     if is_builtin(container) {
         env.extend(pod.identity());
     }
@@ -169,11 +183,14 @@ async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Process, Refusal> {
         enter,
         root: Some(root),
         directory: container.working_dir.clone().filter(|path| !path.is_empty()),
+        terminal: container.tty,
         ..Launch::default()
     };
     let log =
         runner.next_log().map_err(|error| create(format!("could not make the log: {error}")))?;
-    let (process, started) = spawn(pod, launch, &log).map_err(|error| create(error.to_string()))?;
+    let (process, started, streams) =
+        spawn(pod, container, launch).map_err(|error| create(error.to_string()))?;
+    let (console, output) = Console::start(streams, &log);
     pod.event(
         Some(&container.name),
         Normal,
@@ -182,7 +199,7 @@ async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Process, Refusal> {
     );
     let namespaces = started.wait().await.map_err(Refusal::Start)?;
     let id = format!("portolan://{}-{}-{}", pod.uid(), container.name, process.pid());
-    let run = Run::new(process.clone(), namespaces, env, container.working_dir.clone())
+    let run = Run::new(process.clone(), console, namespaces, env, container.working_dir.clone())
         .map_err(|error| Refusal::Start(error.to_string()))?;
     runner.running(run, id);
     pod.event(
@@ -191,25 +208,29 @@ async fn start(pod: &Rc<Pod>, runner: &Rc<Runner>) -> Result<Process, Refusal> {
         "Started",
         format!("Started container {}", container.name),
     );
-    Ok(process)
+    Ok(Begun { process, output })
 }
 
-fn spawn(pod: &Pod, launch: Launch, log: &super::logs::Log) -> std::io::Result<(Process, Started)> {
-    let stream = |name: &'static str| -> std::io::Result<OwnedFd> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        tokio::task::spawn_local(
-            log.clone().write_from(name, pipe::Receiver::from_owned_fd(read)?),
-        );
-        Ok(write)
-    };
-    let (stdout, stderr) = (stream("stdout")?, stream("stderr")?);
-    pod.children().launch(launch, |command| {
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    })
+fn spawn(
+    pod: &Pod,
+    container: &Container,
+    launch: Launch,
+) -> std::io::Result<(Process, Started, Streams)> {
+    let (streams, [stdin, stdout, stderr]) = Streams::make(Wanted {
+        stdin: container.stdin,
+        stdout: true,
+        stderr: true,
+        terminal: container.tty,
+    })?;
+    let (process, started) = pod.children().launch(launch, |command| {
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+    })?;
+    Ok((process, started, streams))
 }
 
 /// From the start of a run to its end, by itself, by a probe, or by our wish.
-async fn attend(pod: &Rc<Pod>, runner: &Rc<Runner>, mut process: Process, stop: &Stop) {
+async fn attend(pod: &Rc<Pod>, runner: &Rc<Runner>, begun: Begun, stop: &Stop) {
+    let Begun { mut process, output } = begun;
     let probes = tokio::task::spawn_local(probe(pod.clone(), runner.clone()));
     let mut asked = stop.clone();
     let exit = tokio::select! {
@@ -225,6 +246,9 @@ async fn attend(pod: &Rc<Pod>, runner: &Rc<Runner>, mut process: Process, stop: 
     };
     probes.abort();
     runner.kill_rest();
+    // Nobody is left who writes, unless a process has left the container's mount namespace, or a
+    // client that is attached does not listen.
+    let _ = tokio::time::timeout(LAST_OUTPUT, futures::future::join_all(output)).await;
     if let Some(log) = runner.log(false) {
         log.close();
     }

@@ -69,6 +69,11 @@ pub(crate) struct Container {
     pub(crate) lifecycle: Lifecycle,
     /// Set to `Always` on an init container, it is a sidecar that runs beside the others.
     pub(crate) restart_policy: Option<RestartPolicy>,
+    /// Stdin stays open, for clients that attach to it.
+    pub(crate) stdin: bool,
+    /// Stdin ends when the first client has left it.
+    pub(crate) stdin_once: bool,
+    /// Its standard streams are a terminal.
     pub(crate) tty: bool,
 }
 

@@ -1,12 +1,15 @@
 //! The channels of `v5.channel.k8s.io`: binary WebSocket messages whose first byte is the channel
 //! (`k8s.io/apimachinery/pkg/util/remotecommand`).
 
+use std::os::fd::OwnedFd;
+
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -14,11 +17,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Body, switching};
+pub(super) use crate::kubelet::streams::STDERR;
+use crate::terminal::{self, Size};
 
-/// Channel numbers.
+/// The subprotocols for the streams of a command, the best first.
+pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Channel numbers, beside those of the output (`kubelet::streams`).
 pub(super) const STDIN: u8 = 0;
-pub(super) const STDOUT: u8 = 1;
-pub(super) const STDERR: u8 = 2;
 pub(super) const ERROR: u8 = 3;
 pub(super) const RESIZE: u8 = 4;
 /// v5: the client closes the channel whose number follows.
@@ -95,6 +101,20 @@ pub(super) async fn receive(from: &mut SplitStream<Socket>) -> Option<Sent> {
     }
 }
 
+/// Gives a terminal the size that came on channel [`RESIZE`]: `{"Width": 80, "Height": 24}`.
+pub(super) fn resize(terminal: Option<&OwnedFd>, data: &[u8]) {
+    if let (Some(terminal), Some(size)) = (terminal, parse_size(data)) {
+        // Without its size it works as well.
+        let _ = terminal::resize(terminal, size);
+    }
+}
+
+fn parse_size(data: &[u8]) -> Option<Size> {
+    let size: Value = serde_json::from_slice(data).ok()?;
+    let number = |name: &str| size[name].as_u64().and_then(|number| u16::try_from(number).ok());
+    Some(Size { columns: number("Width")?, rows: number("Height")? })
+}
+
 /// Sends bytes on a channel. False when the client has gone.
 pub(super) async fn send(to: &mut SplitSink<Socket, Message>, channel: u8, data: &[u8]) -> bool {
     let mut message = Vec::with_capacity(data.len() + 1);
@@ -121,10 +141,16 @@ mod tests {
             "sec-websocket-protocol",
             "v4.channel.k8s.io, v5.channel.k8s.io".parse().unwrap(),
         );
-        assert_eq!(
-            subprotocol(&headers, &["v5.channel.k8s.io", "v4.channel.k8s.io"]),
-            Some("v5.channel.k8s.io")
-        );
+        assert_eq!(subprotocol(&headers, &PROTOCOLS), Some("v5.channel.k8s.io"));
         assert_eq!(subprotocol(&headers, &["x"]), None);
+    }
+
+    #[test]
+    fn a_size_is_read() {
+        assert_eq!(
+            parse_size(br#"{"Width":80,"Height":24}"#),
+            Some(Size { columns: 80, rows: 24 })
+        );
+        assert_eq!(parse_size(b"x"), None);
     }
 }

@@ -1,12 +1,13 @@
-//! The kubelet's HTTPS server on port 10250: logs, exec and port-forward, for the API server only.
+//! The kubelet's HTTPS server on port 10250: logs, exec, attach and port-forward, for the API server only.
 //!
 //! ```text
 //!  GET /containerLogs/{namespace}/{pod}/{container}?follow&tailLines&...
 //!  GET /exec/{namespace}/{pod}/{container}?command&input&output&error&tty      (WebSocket)
-//!  GET /attach/...                                                             (WebSocket)
+//!  GET /attach/{namespace}/{pod}/{container}?input&output&error&tty            (WebSocket)
 //!  GET /portForward/{namespace}/{pod}                     (WebSocket or SPDY/3.1 upgrade)
 //! ```
 
+mod attach;
 mod channel;
 mod exec;
 mod forward;
@@ -137,10 +138,11 @@ async fn answer(kubelet: &Rc<Kubelet>, request: Request<Incoming>) -> Response<B
     let served = match kind {
         "containerLogs" => log::serve(&runner, name, &query),
         "exec" => exec::serve(pod, &runner, request, &query),
+        "attach" => attach::serve(&runner, request, &query),
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
-                "the lab's kubelet has logs, exec and port-forward only",
+                "the lab's kubelet has logs, exec, attach and port-forward only",
             );
         }
     };

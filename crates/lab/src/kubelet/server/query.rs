@@ -1,5 +1,7 @@
 //! Query strings.
 
+use crate::kubelet::streams::Wanted;
+
 /// Names and values in their order, decoded.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -28,6 +30,16 @@ impl Query {
     /// A switch is on when it is `1` or `true`.
     pub(super) fn is_on(&self, name: &str) -> bool {
         matches!(self.get(name), Some("1" | "true"))
+    }
+
+    /// The streams that a client of exec or attach wants.
+    pub(super) fn streams(&self) -> Wanted {
+        Wanted {
+            stdin: self.is_on("input"),
+            stdout: self.is_on("output"),
+            stderr: self.is_on("error"),
+            terminal: self.is_on("tty"),
+        }
     }
 
     /// A number.
