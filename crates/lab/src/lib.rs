@@ -21,6 +21,7 @@
 mod config;
 mod control;
 mod error;
+mod health;
 mod kubelet;
 mod launch;
 pub mod net;

@@ -25,4 +25,4 @@ pub use kubeconfig::kubeconfig;
 pub use pki::{CertKey, Pki, PkiError};
 pub(crate) use rustls_config::api_server_config;
 pub use rustls_config::{TlsError, client_config, server_config};
-pub(crate) use unverified::unverified_client_config;
+pub use unverified::unverified_client_config;

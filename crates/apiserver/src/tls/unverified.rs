@@ -1,7 +1,8 @@
 //! TLS that believes any certificate.
 //!
-//! Only for `proxy` to backends named `https:`, whose certificates nobody here could check. The
-//! client gets the backend's answer as it would from inside the cluster; no credentials are sent.
+//! Only for `proxy` to backends named `https:`, and for probes over HTTPS: nobody here could check
+//! their certificates. A proxy's client gets the backend's answer as it would from inside the
+//! cluster; no credentials are sent.
 
 use std::sync::Arc;
 
@@ -14,7 +15,10 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::rustls_config::{TlsError, VERSIONS};
 
 /// Trusts anybody and shows no certificate.
-pub(crate) fn unverified_client_config() -> Result<ClientConfig, TlsError> {
+///
+/// # Errors
+/// When rustls does not know the versions of TLS.
+pub fn unverified_client_config() -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder: ConfigBuilder<ClientConfig, WantsClientCert> =
         ClientConfig::builder_with_provider(provider.clone())

@@ -29,6 +29,7 @@ fn pods_do_what_their_specs_say() {
     let pods = Pods { lab, kubectl, marks: marks.path().to_owned() };
     readiness_waits_for_the_startup_probe(&pods);
     liveness_restarts(&pods);
+    probes_go_over_https_and_grpc(&pods);
     a_failed_startup_probe_ends_a_container(&pods);
     the_restart_policy_decides(&pods);
     what_cannot_run_says_why(&pods);
@@ -116,6 +117,21 @@ fn liveness_restarts(pods: &Pods) {
     pods.has_event("live", "Container web failed liveness probe, will be restarted");
     assert!(pods.container("live")["lastState"]["terminated"].is_object());
     pods.run(&["logs", "live", "--previous"]);
+}
+
+fn probes_go_over_https_and_grpc(pods: &Pods) {
+    pods.run(&["wait", "pod", "secure", "--for=condition=Ready", "--timeout=20s"]);
+    let unready = "curl -s -X POST http://localhost:8080/unready";
+    pods.run(&["exec", "secure", "--", "sh", "-c", unready]);
+    pods.until("secure", "it is restarted", |status| status["restartCount"] == 1);
+    pods.has_event("secure", "Readiness probe failed: HTTP probe failed with statuscode: 503");
+    pods.has_event(
+        "secure",
+        "Liveness probe failed: service unhealthy (responded with \"NOT_SERVING\")",
+    );
+    pods.run(&["wait", "pod", "secure", "--for=condition=Ready", "--timeout=20s"]);
+    pods.has_event("unknown-service", "Readiness probe failed: error: health rpc probe failed");
+    assert_eq!(pods.container("unknown-service")["ready"], false);
 }
 
 fn a_failed_startup_probe_ends_a_container(pods: &Pods) {

@@ -245,7 +245,7 @@ pub(crate) struct Action {
     pub(crate) exec: Option<ExecAction>,
     pub(crate) http_get: Option<HttpGet>,
     pub(crate) tcp_socket: Option<TcpSocket>,
-    pub(crate) grpc: Option<Value>,
+    pub(crate) grpc: Option<Grpc>,
     pub(crate) sleep: Option<Sleep>,
 }
 
@@ -253,6 +253,14 @@ pub(crate) struct Action {
 #[serde(default)]
 pub(crate) struct ExecAction {
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Grpc {
+    pub(crate) port: u16,
+    /// Which of the server's services; empty for the server as a whole.
+    pub(crate) service: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

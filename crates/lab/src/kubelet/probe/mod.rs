@@ -1,16 +1,15 @@
 //! Probes and hooks: what is asked, and when an answer counts.
 
-use std::io;
+mod grpc;
+mod http;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::spec::{Action, Container, HttpGet, Probe};
+use super::spec::{Action, Container, Probe};
 use crate::net::Namespace;
-
-/// As much of an answer as a message shows.
-const SHOWN: usize = 1024;
 
 /// Asks one question.
 pub(crate) struct Asking<'a> {
@@ -64,18 +63,16 @@ impl Asking<'_> {
             }
             if let Some(tcp) = &action.tcp_socket {
                 let to = self.target(&tcp.port, tcp.host.as_deref())?;
-                return self
-                    .node
-                    .connect(to)
-                    .await
-                    .map(drop)
-                    .map_err(|error| format!("dial tcp {to}: {error}"));
+                return self.connect(to).await.map(drop);
+            }
+            if let Some(grpc) = &action.grpc {
+                return self.grpc(grpc).await;
             }
             if let Some(sleep) = &action.sleep {
                 tokio::time::sleep(Duration::from_secs(sleep.seconds)).await;
                 return Ok(());
             }
-            Err("the lab asks by httpGet, tcpSocket and exec only".to_owned())
+            Err("it says neither exec, httpGet, tcpSocket, grpc nor sleep".to_owned())
         };
         match tokio::time::timeout(timeout, asked).await {
             Ok(answer) => answer,
@@ -83,52 +80,8 @@ impl Asking<'_> {
         }
     }
 
-    async fn http(&self, get: &HttpGet) -> Result<(), String> {
-        if get.scheme.as_deref() == Some("HTTPS") {
-            return Err("the lab asks by plain HTTP only, not by HTTPS".to_owned());
-        }
-        let to = self.target(&get.port, get.host.as_deref())?;
-        let path = if get.path.is_empty() { "/" } else { &get.path };
-        let url = format!("http://{to}{path}");
-        let mut request = format!("GET {path} HTTP/1.1\r\n");
-        let named = |name: &str| {
-            get.http_headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
-        };
-        let usual = [
-            ("Host", to.to_string()),
-            ("User-Agent", "kube-probe/1.37".to_owned()),
-            ("Accept", "*/*".to_owned()),
-        ];
-        for (name, value) in usual.iter().filter(|(name, _)| !named(name)) {
-            request += &format!("{name}: {value}\r\n");
-        }
-        for header in &get.http_headers {
-            request += &format!("{}: {}\r\n", header.name, header.value);
-        }
-        request += "Connection: close\r\n\r\n";
-        let answer =
-            self.exchange(to, &request).await.map_err(|error| format!("Get \"{url}\": {error}"))?;
-        let code: u16 =
-            answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
-        if (200..400).contains(&code) {
-            Ok(())
-        } else {
-            Err(format!("HTTP probe failed with statuscode: {code}"))
-        }
-    }
-
-    async fn exchange(&self, to: SocketAddr, request: &str) -> io::Result<String> {
-        let mut stream = self.node.connect(to).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = vec![0; SHOWN];
-        let mut length = 0;
-        while !answer[..length].contains(&b'\n') && length < answer.len() {
-            match stream.read(&mut answer[length..]).await? {
-                0 => break,
-                more => length += more,
-            }
-        }
-        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    async fn connect(&self, to: SocketAddr) -> Result<TcpStream, String> {
+        self.node.connect(to).await.map_err(|error| format!("dial tcp {to}: {error}"))
     }
 
     fn target(&self, port: &serde_json::Value, host: Option<&str>) -> Result<SocketAddr, String> {

@@ -1,14 +1,19 @@
-//! The built-in image `portolan/web`: it answers who it is and whom it saw, over HTTP, TCP and UDP.
+//! The built-in image `portolan/web`: it answers who it is and whom it saw, over HTTP(S), TCP and
+//! UDP, and over gRPC how it is.
 //!
 //! ```text
 //!  GET /            pod=web-1 node=node1 client=10.244.2.3:40112
 //!  GET /json        {"pod": "web-1", "namespace": "default", "node": "node1", "client": "..."}
 //!  GET /healthz     200 while ready, else 503
 //!  POST /ready      be ready; POST /unready: do not
+//!  gRPC             grpc.health.v1: SERVING while ready
 //!  TCP, UDP         each line or datagram is answered by the line of GET / and the echo
 //! ```
 //!
 //! A thread a connection: a waiting one costs some kilobytes, and nothing else runs in the process.
+
+mod grpc;
+mod tls;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -22,8 +27,9 @@ use serde_json::json;
 
 /// The command's name: `portolan web`.
 pub(crate) const NAME: &str = "web";
-/// Stack of a connection's thread.
-const STACK: usize = 64 << 10;
+/// Stack of a connection's thread; a TLS handshake needs most of it, and what is not touched costs
+/// nothing.
+const STACK: usize = 256 << 10;
 /// The longest request head or line that is read.
 const LONGEST: u64 = 16 << 10;
 
@@ -32,6 +38,8 @@ portolan web: answer who this pod is and whom it saw
 
 Options (or the environment variable in parentheses):
   --http PORT[,PORT]   HTTP ports (WEB_HTTP) [default: 8080]
+  --https PORT[,PORT]  HTTPS ports, with a self-signed certificate (WEB_HTTPS) [default: none]
+  --grpc PORT[,PORT]   ports of the gRPC health protocol, without TLS (WEB_GRPC) [default: none]
   --tcp PORT[,PORT]    TCP echo ports (WEB_TCP) [default: 9090]
   --udp PORT[,PORT]    UDP echo ports (WEB_UDP) [default: 8080]
   --delay-ms N         wait before each answer (WEB_DELAY_MS) [default: 0]
@@ -96,6 +104,8 @@ fn fail(message: &str) -> ExitCode {
 #[derive(PartialEq, Eq, Debug)]
 struct Options {
     http: Vec<u16>,
+    https: Vec<u16>,
+    grpc: Vec<u16>,
     tcp: Vec<u16>,
     udp: Vec<u16>,
     delay: Duration,
@@ -119,7 +129,8 @@ impl Options {
             match name {
                 "--help" | "-h" => return Ok(None),
                 "--unready" => drop(given.insert(name.to_owned(), "1".to_owned())),
-                "--http" | "--tcp" | "--udp" | "--delay-ms" | "--drain-ms" => {
+                "--http" | "--https" | "--grpc" | "--tcp" | "--udp" | "--delay-ms"
+                | "--drain-ms" => {
                     let value = inline
                         .or_else(|| rest.next().cloned())
                         .ok_or_else(|| format!("{name} needs a value"))?;
@@ -152,6 +163,8 @@ impl Options {
         };
         Ok(Some(Self {
             http: ports("--http", "8080")?,
+            https: ports("--https", "")?,
+            grpc: ports("--grpc", "")?,
             tcp: ports("--tcp", "9090")?,
             udp: ports("--udp", "8080")?,
             delay: milliseconds("--delay-ms", "0")?,
@@ -164,7 +177,23 @@ impl Options {
 fn serve(web: &Arc<Web>, options: &Options) -> io::Result<()> {
     let any = |port: u16| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     for port in &options.http {
-        accept(web, TcpListener::bind(any(*port))?, Web::http)?;
+        accept(web, TcpListener::bind(any(*port))?, |web, stream, client| {
+            stream.set_nodelay(true)?;
+            web.http(stream, client)
+        })?;
+    }
+    if !options.https.is_empty() {
+        let tls = tls::config(&web.pod)?;
+        for port in &options.https {
+            let tls = tls.clone();
+            accept(web, TcpListener::bind(any(*port))?, move |web, stream, client| {
+                stream.set_nodelay(true)?;
+                web.http(tls::accept(&tls, stream)?, client)
+            })?;
+        }
+    }
+    for port in &options.grpc {
+        grpc::serve(web, TcpListener::bind(any(*port))?)?;
     }
     for port in &options.tcp {
         accept(web, TcpListener::bind(any(*port))?, Web::echo_tcp)?;
@@ -179,13 +208,13 @@ fn serve(web: &Arc<Web>, options: &Options) -> io::Result<()> {
 fn accept(
     web: &Arc<Web>,
     listener: TcpListener,
-    answer: fn(&Web, TcpStream, SocketAddr) -> io::Result<()>,
+    answer: impl Fn(&Web, TcpStream, SocketAddr) -> io::Result<()> + Clone + Send + 'static,
 ) -> io::Result<()> {
     let web = web.clone();
     thread(move || {
         loop {
             let Ok((stream, client)) = listener.accept() else { continue };
-            let web = web.clone();
+            let (web, answer) = (web.clone(), answer.clone());
             // A client that breaks off, or one too many for the machine, is the client's to notice.
             let _ = thread(move || drop(answer(&web, stream, canonical(client))));
         }
@@ -206,8 +235,11 @@ impl Web {
         format!("pod={} node={} client={client}\n", self.pod, self.node)
     }
 
-    fn http(&self, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn http(&self, stream: impl Read + Write, client: SocketAddr) -> io::Result<()> {
         let mut reader = BufReader::new(stream);
         while let Some(request) = read_request(&mut reader)? {
             std::thread::sleep(self.delay);
@@ -244,9 +276,7 @@ impl Web {
                 self.ready.store(false, Ordering::Relaxed);
                 ("200 OK", TEXT, "unready\n".to_owned())
             }
-            ("GET" | "HEAD", "/healthz") if self.ready.load(Ordering::Relaxed) => {
-                ("200 OK", TEXT, "ok\n".to_owned())
-            }
+            ("GET" | "HEAD", "/healthz") if self.is_ready() => ("200 OK", TEXT, "ok\n".to_owned()),
             ("GET" | "HEAD", "/healthz") => {
                 ("503 Service Unavailable", TEXT, "unready\n".to_owned())
             }
@@ -296,7 +326,7 @@ struct Request {
 }
 
 /// The next request of a connection; `None` at its end. Its body is read and thrown away.
-fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+fn read_request(reader: &mut BufReader<impl Read>) -> io::Result<Option<Request>> {
     let mut head = reader.take(LONGEST);
     let mut line = String::new();
     if head.read_line(&mut line)? == 0 {
