@@ -27,11 +27,12 @@ fn pods_do_what_their_specs_say() {
     let manifests = include_str!("pods.yaml").replace("MARKS", &folder);
     let Some(lab) = Lab::start(test, &manifests, &[]) else { return };
     let pods = Pods { lab, kubectl, marks: marks.path().to_owned() };
+    // First: the back-off that it looks for lasts ten seconds only.
+    the_restart_policy_decides(&pods);
     readiness_waits_for_the_startup_probe(&pods);
     liveness_restarts(&pods);
     probes_go_over_https_and_grpc(&pods);
     a_failed_startup_probe_ends_a_container(&pods);
-    the_restart_policy_decides(&pods);
     what_cannot_run_says_why(&pods);
     init_containers_run_in_order_and_sidecars_end_last(&pods);
     a_container_knows_what_its_spec_tells_it(&pods);
@@ -43,6 +44,7 @@ fn pods_do_what_their_specs_say() {
     attach::pipes_are_attached(&pods);
     attach::stdin_stays_open_or_ends_with_its_first_client(&pods);
     a_datagram_passes_the_loopback_url(&pods);
+    hooks_begin_and_end_containers(&pods);
     hooks_and_signals_end_pods(&pods);
     force_does_not_wait(&pods);
 }
@@ -254,12 +256,25 @@ fn a_datagram_passes_the_loopback_url(pods: &Pods) {
     });
 }
 
+fn hooks_begin_and_end_containers(pods: &Pods) {
+    pods.until("late", "it runs", |status| status["state"]["running"].is_object());
+    assert_eq!(pods.container("late")["ready"], false, "its hook has not ended");
+    std::fs::write(pods.marks.join("go"), "").unwrap();
+    pods.run(&["wait", "pod", "late", "--for=condition=Ready", "--timeout=20s"]);
+    let began = std::time::Instant::now();
+    pods.run(&["delete", "pod", "late", "--wait=true", "--timeout=20s"]);
+    assert!(began.elapsed() >= Duration::from_secs(1), "it sleeps before it ends");
+    pods.until_phase("unwelcome", "Failed");
+    pods.has_event("unwelcome", "PostStartHook failed: Get \"http://10.244.");
+    pods.has_event("unwelcome", "FailedPostStartHook");
+}
+
 fn hooks_and_signals_end_pods(pods: &Pods) {
     for name in ["polite", "stubborn"] {
         pods.until(name, "it runs", |status| status["state"]["running"].is_object());
     }
     pods.run(&["delete", "pod", "polite", "stubborn", "--wait=true", "--timeout=20s"]);
-    assert_eq!(pods.mark("polite"), "preStop\nTERM\n");
+    assert_eq!(pods.mark("polite"), "postStart\npreStop\nTERM\n");
     assert_eq!(pods.mark("stubborn"), "TERM\n", "it was killed after its grace period");
     pods.has_event("polite", "Stopping container c");
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
@@ -231,7 +232,9 @@ fn spawn(
 /// From the start of a run to its end, by itself, by a probe, or by our wish.
 async fn attend(pod: &Rc<Pod>, runner: &Rc<Runner>, begun: Begun, stop: &Stop) {
     let Begun { mut process, output } = begun;
-    let probes = tokio::task::spawn_local(probe(pod.clone(), runner.clone()));
+    // What was said of an earlier run.
+    let _ = runner.unhealthy.notified().now_or_never();
+    let probes = tokio::task::spawn_local(begin(pod.clone(), runner.clone()));
     let mut asked = stop.clone();
     let exit = tokio::select! {
         exit = process.wait() => exit,
@@ -304,6 +307,21 @@ async fn no_image(pod: &Pod, runner: &Runner, message: String, stop: &mut Stop) 
     runner.waiting("ImagePullBackOff", format!("Back-off pulling image {image:?}: {message}"));
     // No image can appear: only the end of the pod changes anything.
     let _ = stop.wait_for(Option::is_some).await;
+}
+
+/// The postStart hook, then the probes. A container whose hook fails is ended.
+async fn begin(pod: Rc<Pod>, runner: Rc<Runner>) {
+    if let Some(hook) = &runner.spec.lifecycle.post_start
+        && let Err(error) = act(&pod, &runner, hook, Duration::MAX).await
+    {
+        let name = Some(runner.spec.name.as_str());
+        let message = format!("PostStartHook failed: {error}");
+        pod.event(name, Warning, "FailedPostStartHook", message);
+        pod.event(name, Normal, "Killing", "FailedPostStartHook");
+        runner.unhealthy.notify_one();
+        return;
+    }
+    probe(pod, runner).await;
 }
 
 /// All probes of one run. Readiness and liveness begin when the startup probe has succeeded.

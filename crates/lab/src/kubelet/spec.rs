@@ -235,6 +235,7 @@ pub(crate) struct ReadinessGate {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Lifecycle {
+    pub(crate) post_start: Option<Action>,
     pub(crate) pre_stop: Option<Action>,
 }
 
