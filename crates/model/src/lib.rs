@@ -23,6 +23,7 @@ mod meta;
 mod name;
 mod node;
 mod packet;
+mod placement;
 mod pod;
 mod reason;
 mod service;
@@ -45,6 +46,9 @@ pub use name::{
 };
 pub use node::{Namespace, Node, NodeCondition, ServiceCidr};
 pub use packet::{Outcome, Packet, Verdict};
+pub use placement::{
+    HostPort, NodeRequirement, NodeTerm, Placement, PodTerm, Resources, SpreadConstraint,
+};
 pub use pod::{ContainerPort, Pod, PodPhase};
 pub use reason::{Reason, Report, Reported};
 pub use service::{

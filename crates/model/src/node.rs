@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::meta::{Meta, Timestamp};
 use crate::name::{Name, NodeName};
+use crate::placement::Resources;
 
 /// A Node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,14 +23,19 @@ pub struct Node {
     pub taints: Vec<String>,
     /// Condition Ready.
     pub ready: NodeCondition,
-    /// `status.allocatable.cpu` in thousandths of a core, when stated.
-    pub allocatable_cpu_millis: Option<u64>,
+    /// `status.allocatable`: what pods may request, together.
+    pub allocatable: Resources,
 }
 
 impl Node {
     /// Its name.
     pub fn name(&self) -> NodeName {
         self.meta.name.clone()
+    }
+
+    /// `status.allocatable.cpu` in thousandths of a core, when stated.
+    pub fn allocatable_cpu_millis(&self) -> Option<u64> {
+        self.allocatable.get("cpu").copied()
     }
 
     /// Label `topology.kubernetes.io/zone`.

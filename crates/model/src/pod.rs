@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::address::{Port, Protocol};
-use crate::meta::{Labels, Meta, Timestamp};
+use crate::meta::{Meta, Timestamp};
 use crate::name::{Name, NodeName, PodName, PortName};
+use crate::placement::Placement;
 
 /// A Pod.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,8 +14,8 @@ pub struct Pod {
     pub meta: Meta,
     /// `spec.nodeName`.
     pub node: Option<NodeName>,
-    /// `spec.nodeSelector`.
-    pub node_selector: Labels,
+    /// Where it may run.
+    pub placement: Placement,
     /// `spec.tolerations`, as `key=value:effect`, and with operator Exists as `key:effect`. An empty
     /// key tolerates every key, an empty effect every effect.
     pub tolerations: Vec<String>,

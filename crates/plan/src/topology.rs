@@ -70,7 +70,7 @@ fn cpu_by_zone(cluster: &Cluster) -> Result<BTreeMap<Name, u64>, String> {
     };
     let mut cpu = BTreeMap::new();
     for node in cluster.nodes.values().map(|node| &**node).filter(takes_traffic) {
-        let (Some(zone), Some(millis @ 1..)) = (node.zone(), node.allocatable_cpu_millis) else {
+        let (Some(zone), Some(millis @ 1..)) = (node.zone(), node.allocatable_cpu_millis()) else {
             return Err("Insufficient Node information: allocatable CPU or zone not specified on \
                         one or more nodes"
                 .to_owned());

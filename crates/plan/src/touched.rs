@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use model::{
     Change, Cluster, DeploymentName, Endpoints, EndpointsName, Kind, Labels, Meta, Name, Node,
-    Object, Pod, ReplicaSet, ReplicaSetName, Service, ServiceName, ServiceType, SliceName,
+    NodeName, Object, Pod, ReplicaSet, ReplicaSetName, Service, ServiceName, ServiceType,
+    SliceName,
 };
 
 use crate::selected::matches;
@@ -109,7 +110,7 @@ impl Touched {
             }
         }
         let counts = |node: Option<&Node>| {
-            node.map(|node| (node.zone(), node.ready.clone(), node.allocatable_cpu_millis))
+            node.map(|node| (node.zone(), node.ready.clone(), node.allocatable_cpu_millis()))
         };
         if counts(old) != counts(new) {
             let services = cluster.services.iter();
@@ -119,7 +120,8 @@ impl Touched {
         let takes_pods = |node: Option<&Node>| {
             node.map(|node| {
                 let labels = node.meta.labels.clone();
-                (node.unschedulable, node.taints.clone(), node.ready.clone(), labels)
+                let room = node.allocatable.clone();
+                (node.unschedulable, node.taints.clone(), node.ready.clone(), labels, room)
             })
         };
         self.schedule |= takes_pods(old) != takes_pods(new);
@@ -148,6 +150,7 @@ impl Touched {
             Kind::Pod => {
                 if let Some(old) = cluster.pods.get(&model::PodName::new(namespace, name)) {
                     self.pod(cluster, old);
+                    self.schedule |= place(old).is_some();
                 }
             }
             Kind::Deployment => {
@@ -200,6 +203,12 @@ pub fn touched(cluster: &Cluster, change: &Change) -> Touched {
                 touched.deleted(cluster, object.kind(), namespace, name);
             }
             touched.applied(cluster, object);
+            if let Object::Pod(pod) = object {
+                let old = cluster.pods.get(&pod.name());
+                touched.schedule = pod.node.is_none()
+                    || old.is_some_and(|old| old.node.is_none())
+                    || old.and_then(|old| place(old)) != place(pod);
+            }
         }
         Change::Delete(kind, namespace, name) => touched.deleted(cluster, *kind, namespace, name),
         Change::Complete(kind, present) => {
@@ -211,6 +220,12 @@ pub fn touched(cluster: &Cluster, change: &Change) -> Touched {
         }
     }
     touched
+}
+
+/// What a bound pod takes of its node, and what may keep other pods near it or away from it.
+fn place(pod: &Pod) -> Option<(&NodeName, &Labels, bool)> {
+    let node = pod.node.as_ref().filter(|_| !pod.phase.is_finished())?;
+    Some((node, &pod.meta.labels, pod.meta.deleting.is_some()))
 }
 
 /// Namespace and name of every object of a kind.

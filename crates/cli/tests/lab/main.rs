@@ -15,4 +15,5 @@ mod leftovers;
 mod lifecycle;
 mod manifests;
 mod names;
+mod nodes;
 mod reach;

@@ -120,7 +120,7 @@ mod tests {
             unschedulable: false,
             taints: taints.iter().map(|&taint| taint.to_owned()).collect(),
             ready: NodeCondition::Ready,
-            allocatable_cpu_millis: None,
+            allocatable: Default::default(),
         }))));
         cluster
     }

@@ -387,7 +387,7 @@ pub(crate) fn ready_node(name: &str) -> Object {
         unschedulable: false,
         taints: Vec::new(),
         ready: model::NodeCondition::Ready,
-        allocatable_cpu_millis: None,
+        allocatable: Default::default(),
     }))
 }
 
@@ -395,7 +395,7 @@ fn pending_pod(meta: Meta) -> Pod {
     Pod {
         meta,
         node: None,
-        node_selector: Default::default(),
+        placement: Default::default(),
         tolerations: Vec::new(),
         host_network: false,
         hostname: None,

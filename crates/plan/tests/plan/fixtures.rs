@@ -124,7 +124,7 @@ pub(crate) fn node(name: &str) -> Node {
         unschedulable: false,
         taints: Vec::new(),
         ready: NodeCondition::Ready,
-        allocatable_cpu_millis: None,
+        allocatable: Default::default(),
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Pod {
     Pod {
         meta,
         node: Some("here".into()),
-        node_selector: Labels::new(),
+        placement: Default::default(),
         tolerations: Vec::new(),
         host_network: false,
         hostname: None,

@@ -301,7 +301,7 @@ fn zoned(cpus: [u64; 3], pods: [usize; 3]) -> Server {
     for (zone, (cpu, count)) in ["a", "b", "c"].into_iter().zip(cpus.into_iter().zip(pods)) {
         let mut node = node(zone);
         node.meta.labels = labels(&[("topology.kubernetes.io/zone", zone)]);
-        node.allocatable_cpu_millis = Some(cpu);
+        node.allocatable.insert("cpu".into(), cpu);
         server.cluster.apply(model::Change::Apply(node.object()));
         for number in 0..count {
             let address = format!("10.244.{}.{number}", zone.as_bytes()[0]);

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Change, DeploymentName, EndpointsName, Kind, LabelSelector, Owner, ReplicaSet, ReplicaSetName,
-    ReplicaSetStatus,
+    Change, DeploymentName, EndpointsName, Kind, LabelSelector, Owner, Pod, PodPhase, ReplicaSet,
+    ReplicaSetName, ReplicaSetStatus,
 };
 use plan::{Touched, touched};
 
@@ -78,6 +78,21 @@ fn a_node_concerns_the_endpoints_on_it_when_its_zone_changes() {
     assert!(moved.schedule);
     let gone = touched(&known, &Change::Delete(Kind::Node, "".into(), "here".into()));
     assert_eq!(gone.services, [web()].into());
+}
+
+#[test]
+fn room_that_a_pod_leaves_concerns_the_pods_that_wait() {
+    let running = pod("a", "10.0.0.1");
+    let known = cluster([running.clone().object()]);
+    let schedule = |change: Change| touched(&known, &change).schedule;
+    assert!(!schedule(Change::Apply(Pod { ready: false, ..running.clone() }.object())));
+    assert!(schedule(Change::Apply(
+        Pod { phase: PodPhase::Succeeded, ..running.clone() }.object()
+    )));
+    assert!(schedule(Change::Delete(Kind::Pod, "default".into(), "a".into())));
+    let mut other = running;
+    other.meta.labels.clear();
+    assert!(schedule(Change::Apply(other.object())), "others may want to be near it, or away");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod endpoints;
 mod meta;
 mod node;
 mod parse;
+mod placement;
 mod pod;
 mod service;
 mod workload;

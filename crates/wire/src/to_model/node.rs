@@ -3,9 +3,8 @@
 use model::{Node, NodeCondition, ServiceCidr};
 use serde_json::Value;
 
-use super::{Rejected, meta, parse};
+use super::{Rejected, meta, parse, placement};
 use crate::rules::fields::Fields;
-use crate::rules::quantity;
 
 /// A defaulted Node.
 pub(super) fn node(value: &Value) -> Result<Node, Rejected> {
@@ -20,7 +19,7 @@ pub(super) fn node(value: &Value) -> Result<Node, Rejected> {
         unschedulable: value.flag("/spec/unschedulable"),
         taints: value.list("/spec/taints").iter().map(taint).collect(),
         ready: ready(value),
-        allocatable_cpu_millis: cpu_millis(value.at("/status/allocatable/cpu")),
+        allocatable: placement::resources(value.at("/status/allocatable")),
     })
 }
 
@@ -50,13 +49,4 @@ fn ready(value: &Value) -> NodeCondition {
             NodeCondition::Unknown { since: heard }
         }
     }
-}
-
-fn cpu_millis(value: &Value) -> Option<u64> {
-    let millis = match value {
-        Value::String(text) => quantity::millis(text),
-        Value::Number(number) => quantity::millis(&number.to_string()),
-        _ => None,
-    };
-    u64::try_from(millis?).ok()
 }

@@ -3,9 +3,8 @@
 use model::{ContainerPort, Pod, PodPhase};
 use serde_json::Value;
 
-use super::{Rejected, meta, parse};
+use super::{Rejected, meta, parse, placement};
 use crate::rules::fields::Fields;
-use crate::rules::workload::labels;
 
 /// A defaulted Pod.
 pub(super) fn pod(value: &Value) -> Result<Pod, Rejected> {
@@ -14,7 +13,7 @@ pub(super) fn pod(value: &Value) -> Result<Pod, Rejected> {
     Ok(Pod {
         meta: meta(value)?,
         node: parse::name(value.at("/spec/nodeName")),
-        node_selector: labels(value.at("/spec/nodeSelector")),
+        placement: placement::placement(value),
         tolerations: value.list("/spec/tolerations").iter().map(toleration).collect(),
         host_network: value.flag("/spec/hostNetwork"),
         hostname: parse::name(value.at("/spec/hostname")),
