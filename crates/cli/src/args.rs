@@ -227,6 +227,28 @@ pub(crate) enum DetectLocalMode {
     None,
 }
 
+/// Ranges of pod addresses for nodes, as kube-controller-manager names them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeCidrs {
+    /// Give nodes that have none their ranges of pod addresses
+    #[arg(long, requires = "cluster_cidr", default_value_t = false, action = clap::ArgAction::Set,
+          value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) allocate_node_cidrs: bool,
+    /// Where they come from, one range or one of each family
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    /// Prefix length of a node's range, when there is one family
+    #[arg(long, value_name = "N",
+          conflicts_with_all = ["node_cidr_mask_size_ipv4", "node_cidr_mask_size_ipv6"])]
+    pub(crate) node_cidr_mask_size: Option<u8>,
+    /// Prefix length of a node's IPv4 range
+    #[arg(long, default_value_t = 24, value_name = "N")]
+    pub(crate) node_cidr_mask_size_ipv4: u8,
+    /// Prefix length of a node's IPv6 range
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) node_cidr_mask_size_ipv6: u8,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Controller {
     /// Kubeconfig [default: the pod's service account, or $KUBECONFIG]
@@ -235,6 +257,8 @@ pub(crate) struct Controller {
     /// Addresses for LoadBalancer Services
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) pool: Vec<IpNet>,
+    #[command(flatten)]
+    pub(crate) node_cidrs: NodeCidrs,
     /// Hold a Lease while controlling, so that of several controllers one works
     #[arg(long)]
     pub(crate) leader_elect: bool,
@@ -310,6 +334,8 @@ pub(crate) struct Apiserver {
     /// Addresses that the controllers give to LoadBalancer Services
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) pool: Vec<IpNet>,
+    #[command(flatten)]
+    pub(crate) node_cidrs: NodeCidrs,
     /// Who decides what users may do: AlwaysAllow, AlwaysDeny, Node, RBAC; asked in turn
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC", value_name = "MODES")]
     pub(crate) authorization_mode: Vec<AuthorizationMode>,

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::endpoint::{EndpointSlice, Endpoints};
 use crate::meta::{Meta, Owner, Resource, Uid};
 use crate::name::{
@@ -97,6 +99,14 @@ pub enum Write {
         meta: Box<Meta>,
         /// The whole new list, each `key=value:effect`.
         taints: Vec<String>,
+    },
+    /// Set `spec.podCIDRs` of a Node that has none (precondition: uid and resourceVersion of the given
+    /// Meta).
+    NodePodCidrs {
+        /// Identity.
+        meta: Box<Meta>,
+        /// One, or one of each family, the primary first.
+        cidrs: Vec<IpNet>,
     },
     /// Set condition Ready of a pod to False: its node does not answer.
     PodNotReady(PodName, Uid),

@@ -29,6 +29,7 @@ mod garbage;
 mod load_balancer;
 mod mirroring;
 mod namespace;
+mod node_cidrs;
 mod node_health;
 mod node_view;
 mod packing;
@@ -51,6 +52,7 @@ pub use garbage::{Inventory, garbage};
 pub use load_balancer::{AddressPool, load_balancer};
 pub use mirroring::mirroring;
 pub use namespace::namespace;
+pub use node_cidrs::{BadClusterCidrs, ClusterCidrs, node_cidrs};
 pub use node_health::node_health;
 pub use node_view::{
     AgentSettings, DetectorMode, NodePortAddresses, Planner, affected, context, node_view,

@@ -8,15 +8,17 @@ use apiserver::config::ApiserverConfig;
 use apiserver::tls::Pki;
 use tokio::sync::oneshot;
 
-use super::servers::serve;
+use super::servers::{cluster_cidrs, serve};
 use crate::args::{AdmissionPlugin, Apiserver, Controllers};
 
 /// `apiserver`: the embedded API server and, unless told otherwise, its controllers.
 pub(super) fn run(arguments: Apiserver) -> anyhow::Result<()> {
     let wanted = arguments.controllers.clone();
+    let cluster_cidrs = cluster_cidrs(&arguments.node_cidrs)?;
     let controllers = wanted.contains(&Controllers::Default).then(|| Controlling {
         pki: arguments.state.join("pki"),
         pool: plan::AddressPool::from_networks(&arguments.pool),
+        cluster_cidrs,
     });
     let config = configuration(arguments)?;
     serve(async |shutdown| {
@@ -78,6 +80,7 @@ fn configuration(arguments: Apiserver) -> anyhow::Result<ApiserverConfig> {
 struct Controlling {
     pki: PathBuf,
     pool: plan::AddressPool,
+    cluster_cidrs: Option<plan::ClusterCidrs>,
 }
 
 impl Controlling {
@@ -91,6 +94,7 @@ impl Controlling {
         let config = daemon::controller::ControllerConfig {
             kubeconfig: Some(kubeconfig(&self.pki, &addresses)?),
             pool: self.pool,
+            cluster_cidrs: self.cluster_cidrs,
             seat: None,
             health_bind: None,
         };

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use plan::DetectorMode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Agent, Controller, DetectLocalMode, Dns};
+use crate::args::{Agent, Controller, DetectLocalMode, Dns, NodeCidrs};
 
 /// `agent`: the node agent.
 pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
@@ -44,10 +44,29 @@ pub(crate) fn controller(arguments: Controller) -> anyhow::Result<()> {
     let config = daemon::controller::ControllerConfig {
         kubeconfig: arguments.kubeconfig,
         pool: plan::AddressPool::from_networks(&arguments.pool),
+        cluster_cidrs: cluster_cidrs(&arguments.node_cidrs)?,
         seat: if arguments.leader_elect { Some(seat()?) } else { None },
         health_bind: bind("healthz-bind-address", &arguments.healthz_bind_address)?,
     };
     serve(async |shutdown| daemon::controller::run(config, shutdown).await)
+}
+
+/// What nodes get their pod addresses from, when the controllers are to give them.
+pub(super) fn cluster_cidrs(arguments: &NodeCidrs) -> anyhow::Result<Option<plan::ClusterCidrs>> {
+    if !arguments.allocate_node_cidrs {
+        return Ok(None);
+    }
+    if arguments.node_cidr_mask_size.is_some() && arguments.cluster_cidr.len() > 1 {
+        bail!(
+            "--node-cidr-mask-size is for one family: give --node-cidr-mask-size-ipv4 and \
+             --node-cidr-mask-size-ipv6"
+        );
+    }
+    let mask = |own: u8| arguments.node_cidr_mask_size.unwrap_or(own);
+    let (v4, v6) = (arguments.node_cidr_mask_size_ipv4, arguments.node_cidr_mask_size_ipv6);
+    plan::ClusterCidrs::new(&arguments.cluster_cidr, mask(v4), mask(v6))
+        .map(Some)
+        .context("--cluster-cidr")
 }
 
 /// `dns`: cluster DNS.

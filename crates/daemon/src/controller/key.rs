@@ -24,6 +24,8 @@ pub(crate) enum Key {
     LoadBalancer,
     /// Nodes that stopped or resumed reporting.
     NodeHealth,
+    /// Nodes without ranges of pod addresses.
+    NodeCidrs,
     /// A terminating Namespace.
     Namespace(NamespaceName),
     /// Objects whose owners are gone.
@@ -42,6 +44,7 @@ impl Key {
             Self::Schedule => "scheduler",
             Self::LoadBalancer => "load-balancer",
             Self::NodeHealth => "node-lifecycle",
+            Self::NodeCidrs => "node-ipam",
             Self::Namespace(_) => "namespace",
             Self::Garbage => "garbage-collector",
         }
@@ -55,6 +58,7 @@ impl Key {
             Self::Schedule
                 | Self::LoadBalancer
                 | Self::NodeHealth
+                | Self::NodeCidrs
                 | Self::Namespace(_)
                 | Self::Garbage
         )
@@ -127,7 +131,7 @@ pub(crate) fn target(write: &Write) -> Option<(Target, Effect)> {
         Write::NodeUnreachable(node, _) => {
             return Some((cluster_scoped(Kind::Node, node), Update));
         }
-        Write::NodeTaints { meta, .. } => {
+        Write::NodeTaints { meta, .. } | Write::NodePodCidrs { meta, .. } => {
             return Some((cluster_scoped(Kind::Node, &meta.name), Update));
         }
         Write::FinalizeNamespace(namespace) => {

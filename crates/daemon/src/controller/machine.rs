@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster::{MetadataEvent, Written};
 use model::{Change, Cluster, Kind, Meta, NodeName, Resource, Timestamp, Write};
-use plan::{AddressPool, Reconciled, Touched};
+use plan::{AddressPool, ClusterCidrs, Reconciled, Touched};
 
 use super::inventory::{Concerns, Inventory};
 use super::key::{KINDS, Key};
@@ -47,6 +47,8 @@ pub(crate) struct Controller {
     cluster: Cluster,
     inventory: Inventory,
     pool: AddressPool,
+    /// What nodes without pod addresses get theirs from; `None` when they must bring them.
+    cidrs: Option<ClusterCidrs>,
     /// When each node's Lease was last seen to change.
     renewed: BTreeMap<NodeName, Timestamp>,
     leases_complete: bool,
@@ -55,11 +57,12 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(pool: AddressPool) -> Self {
+    pub(crate) fn new(pool: AddressPool, cidrs: Option<ClusterCidrs>) -> Self {
         Self {
             cluster: Cluster::default(),
             inventory: Inventory::default(),
             pool,
+            cidrs,
             renewed: BTreeMap::new(),
             leases_complete: false,
             queue: Queue::new(),
@@ -72,6 +75,7 @@ impl Controller {
         self.enqueue(plan::touched(&self.cluster, &change));
         if concerns_nodes(&change) {
             self.queue.add(Key::NodeHealth);
+            self.queue.add(Key::NodeCidrs);
         }
         for key in self.pending.observe(&change) {
             self.queue.add(key);
@@ -194,6 +198,10 @@ impl Controller {
             }
             Key::Schedule => plan::schedule(cluster),
             Key::LoadBalancer => plan::load_balancer(cluster, &self.pool),
+            Key::NodeCidrs => match &self.cidrs {
+                Some(cidrs) => plan::node_cidrs(cluster, cidrs),
+                None => Reconciled::default(),
+            },
             Key::NodeHealth if self.leases_complete => {
                 plan::node_health(cluster, &self.renewed, now)
             }

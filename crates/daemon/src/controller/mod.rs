@@ -32,7 +32,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use cluster::lease::Seat;
 use hyper::StatusCode;
-use plan::AddressPool;
+use plan::{AddressPool, ClusterCidrs};
 
 use self::metrics::Metrics;
 use self::run::Loop;
@@ -46,6 +46,8 @@ pub struct ControllerConfig {
     pub kubeconfig: Option<PathBuf>,
     /// Addresses for Services of type LoadBalancer. Empty: this cluster has none to give.
     pub pool: AddressPool,
+    /// Where nodes get their pod addresses from; `None` when they bring them.
+    pub cluster_cidrs: Option<ClusterCidrs>,
     /// The seat to hold while controlling; `None` when nobody else can run.
     pub seat: Option<Seat>,
     /// Where `/healthz` and `/metrics` are served; `None` serves them nowhere.
@@ -73,7 +75,7 @@ pub async fn run(
         None => None,
     };
     tracing::info!("controlling");
-    let mut controllers = Loop::start(&client, config.pool, metrics);
+    let mut controllers = Loop::start(&client, config.pool, config.cluster_cidrs, metrics);
     let lost = async {
         match &mut held {
             Some(held) => held.keep(&client).await,

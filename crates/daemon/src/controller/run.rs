@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cluster::{Batch, Client, MetadataEvent, Sink, Source, SourceOptions};
 use model::Write;
-use plan::AddressPool;
+use plan::{AddressPool, ClusterCidrs};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -32,10 +32,15 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn start(client: &Client, pool: AddressPool, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn start(
+        client: &Client,
+        pool: AddressPool,
+        cidrs: Option<ClusterCidrs>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (fed, feeders) = feed(client);
         Self {
-            controller: Controller::new(pool),
+            controller: Controller::new(pool, cidrs),
             clock: Clock::start(),
             source: cluster::source(client, &KINDS, SourceOptions::Everything),
             fed,

@@ -54,7 +54,7 @@ impl Simulation {
     /// An empty cluster whose sources have been listed.
     pub(crate) fn new(seed: u64, pool: AddressPool) -> Self {
         let mut simulation = Self {
-            controller: Controller::new(pool),
+            controller: Controller::new(pool, None),
             objects: BTreeMap::new(),
             late: VecDeque::new(),
             random: Random(seed | 1),

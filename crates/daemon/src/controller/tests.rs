@@ -170,7 +170,7 @@ fn a_namespace_goes_with_everything_in_it() {
 
 #[test]
 fn a_node_that_stops_reporting_is_marked_when_its_time_is_over() {
-    let mut controller = Controller::new(pool());
+    let mut controller = Controller::new(pool(), None);
     for kind in KINDS {
         controller.change(Change::Complete(kind, BTreeSet::new()));
     }

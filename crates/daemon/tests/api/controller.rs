@@ -1,6 +1,6 @@
 //! The controllers, from what people write to what nodes and clients read.
 
-use plan::AddressPool;
+use plan::{AddressPool, ClusterCidrs};
 use portolan_daemon::controller::{ControllerConfig, run};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -14,9 +14,12 @@ const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 fn controller(api: &Api) -> JoinSet<()> {
     let network = "172.30.0.192/27".parse().expect("is a network");
+    let pods = ["10.244.0.0/16", "fd00:10:244::/48"];
+    let pods = pods.map(|cidr| cidr.parse().expect("is a network"));
     let config = ControllerConfig {
         kubeconfig: Some(api.kubeconfig.clone()),
         pool: AddressPool::from_networks(&[network]),
+        cluster_cidrs: Some(ClusterCidrs::new(&pods, 24, 64).expect("are ranges")),
         seat: None,
         health_bind: None,
     };
@@ -109,6 +112,21 @@ async fn a_load_balancer_gets_an_address_and_gives_it_back() {
     .await;
     api.create(SERVICES, service("second", "LoadBalancer")).await;
     assert_eq!(api.until(&format!("{SERVICES}/second"), address).await, first);
+}
+
+#[tokio::test]
+async fn nodes_that_bring_no_pod_addresses_get_them() {
+    let api = with_nodes().await;
+    let _controller = controller(&api);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bare"}});
+    api.create("/api/v1/nodes", node).await;
+    let spec = api
+        .until("/api/v1/nodes/bare", |node| {
+            node["spec"]["podCIDR"].is_string().then(|| node["spec"].clone())
+        })
+        .await;
+    assert_eq!(spec["podCIDR"], "10.244.2.0/24", "the others have the first two");
+    assert_eq!(spec["podCIDRs"], json!(["10.244.2.0/24", "fd00:10:244::/64"]));
 }
 
 #[tokio::test]

@@ -175,4 +175,4 @@ macro_rules! into_object {
     )*};
 }
 
-into_object!(Service, EndpointSlice, Endpoints, Node, Pod, Deployment, ReplicaSet);
+into_object!(Service, EndpointSlice, Endpoints, Node, Pod, Deployment, ReplicaSet, ServiceCidr);

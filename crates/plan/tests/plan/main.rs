@@ -9,6 +9,7 @@ mod controllers;
 mod endpoints;
 mod fixtures;
 mod load_balancer;
+mod node_cidrs;
 mod node_view;
 mod rollout;
 mod schedule;

@@ -93,6 +93,7 @@ pub fn call(write: &Write) -> Call {
         }
         Write::NodeUnreachable(name, uid) => node::unreachable(name, uid),
         Write::NodeTaints { meta, taints } => node::taints(meta, taints),
+        Write::NodePodCidrs { meta, cidrs } => node::pod_cidrs(meta, cidrs),
         Write::Delete { resource, meta, grace_seconds } => {
             delete::any(resource, meta, *grace_seconds)
         }

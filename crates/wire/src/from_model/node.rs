@@ -1,6 +1,6 @@
 //! Nodes.
 
-use model::{Meta, Name, Uid};
+use model::{IpNet, Meta, Name, Uid};
 use serde_json::{Value, json};
 
 use super::{Call, path};
@@ -25,6 +25,18 @@ pub(super) fn taints(meta: &Meta, taints: &[String]) -> Call {
             "uid": meta.uid.as_str(), "resourceVersion": meta.resource_version.as_str(),
         },
         "spec": { "taints": taints },
+    });
+    Call::merge(path("", "v1", "", "nodes", &meta.name), body)
+}
+
+/// Gives the node its ranges of pod addresses.
+pub(super) fn pod_cidrs(meta: &Meta, cidrs: &[IpNet]) -> Call {
+    let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+    let body = json!({
+        "metadata": {
+            "uid": meta.uid.as_str(), "resourceVersion": meta.resource_version.as_str(),
+        },
+        "spec": { "podCIDR": cidrs.first(), "podCIDRs": cidrs },
     });
     Call::merge(path("", "v1", "", "nodes", &meta.name), body)
 }
