@@ -1,5 +1,6 @@
 //! Talking to a running lab, for the command line.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -74,6 +75,24 @@ pub fn status(state_dir: &Path) -> Result<Status, LabError> {
     match ask(state_dir, &Request::Status)? {
         Reply::Status { status } => Ok(*status),
         other => Err(other.unexpected()),
+    }
+}
+
+/// Gives the table of nodes and Services, and again whenever something in it has changed, until the
+/// lab ends.
+///
+/// # Errors
+/// [`LabError::NotRunning`], and when the lab ends meanwhile.
+pub fn watch(state_dir: &Path, mut show: impl FnMut(Status)) -> Result<Infallible, LabError> {
+    let stream = connect(state_dir)?;
+    let talk = |source| LabError::Control { action: "watch", source };
+    send(&stream, &Request::Watch, &[]).map_err(talk)?;
+    let mut replies = BufReader::new(stream);
+    loop {
+        match read(&mut replies).map_err(talk)? {
+            Reply::Status { status } => show(*status),
+            other => return Err(other.unexpected()),
+        }
     }
 }
 

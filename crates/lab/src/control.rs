@@ -6,7 +6,7 @@
 //!  client ◀── Reply ──────────────────────────────────────────────── supervisor
 //! ```
 //!
-//! A connection carries one request. While an `exec` runs, further lines may carry
+//! A connection carries one request, and but for [`Request::Watch`] one reply. While an `exec` runs, further lines may carry
 //! [`Request::Signal`]; closing the connection ends the command.
 
 use std::net::IpAddr;
@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Request {
     /// The table of nodes and Services.
     Status,
+    /// The table now and whenever it changes, until the connection is closed.
+    Watch,
     /// Run a command somewhere in the lab. Three descriptors come along.
     Exec {
         /// `client`, a node, or `pod/[NAMESPACE/]NAME`.
@@ -71,7 +73,7 @@ pub(crate) enum Reply {
 }
 
 /// A running lab, as `portolan status` shows it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// The state folder.
     pub state_dir: PathBuf,
@@ -88,7 +90,7 @@ pub struct Status {
 }
 
 /// One node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// `node1`, ...
     pub name: String,
@@ -103,7 +105,7 @@ pub struct NodeStatus {
 }
 
 /// One Service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// Namespace.
     pub namespace: String,
@@ -124,7 +126,7 @@ pub struct ServiceStatus {
 }
 
 /// One port of a Service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PortStatus {
     /// Name; empty when the Service has a single, unnamed port.
     pub name: String,
@@ -137,7 +139,7 @@ pub struct PortStatus {
 }
 
 /// A loopback URL on the host that leads to a Service as the external client sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndpointUrl {
     /// Such as `http://127.0.0.1:40123`.
     pub url: String,

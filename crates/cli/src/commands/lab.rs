@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use ::lab::client;
 use ::lab::{LabConfig, Progress, Status};
@@ -96,26 +95,23 @@ pub(crate) fn down(state: &Path) -> anyhow::Result<()> {
 /// `status`: the table, once or whenever it changes.
 pub(crate) fn status(arguments: &StatusArgs) -> anyhow::Result<()> {
     let state = arguments.state.dir();
-    let mut shown = String::new();
-    loop {
-        let status = client::status(&state)?;
-        let text = match arguments.output {
-            Output::Json => format!("{}\n", to_json(&status)),
-            Output::Table => table::status(&status),
-        };
-        if text != shown {
-            if !shown.is_empty() && arguments.output == Output::Table {
-                report::results("\n");
-            }
-            report::results(&text);
-            shown = text;
-        }
-        if !arguments.watch {
-            return Ok(());
-        }
-        // A view for people: the supervisor is asked twice a second.
-        std::thread::sleep(Duration::from_millis(500));
+    let text = |status: &Status| match arguments.output {
+        Output::Json => format!("{}\n", to_json(status)),
+        Output::Table => table::status(status),
+    };
+    if !arguments.watch {
+        report::results(&text(&client::status(&state)?));
+        return Ok(());
     }
+    let mut is_first = true;
+    let never = client::watch(&state, |status| {
+        if !is_first && arguments.output == Output::Table {
+            report::results("\n");
+        }
+        report::results(&text(&status));
+        is_first = false;
+    })?;
+    match never {}
 }
 
 /// `kubeconfig`: prints the path.

@@ -1,5 +1,6 @@
 //! Starting, ending and killing labs; stopping nodes.
 
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::harness::{Lab, eventually, kubectl, text};
@@ -37,6 +38,33 @@ fn objects_survive_down_and_up() {
     assert_eq!(before, lab.kubectl(&kubectl, &["get", "service", "web-clusterip", path]));
 }
 
+#[test]
+fn a_watched_status_follows_services_and_nodes() {
+    let test = "a_watched_status_follows_services_and_nodes";
+    let Some(kubectl) = kubectl(test) else { return };
+    let Some(lab) = Lab::start(test, DUAL_STACK, &[]) else { return };
+    let mut watch = lab.portolan(&["status", "--watch", "--output", "json"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut shown = serde_json::Deserializer::from_reader(watch.stdout.take().unwrap())
+        .into_iter::<serde_json::Value>();
+    let mut until = |wanted: &dyn Fn(&serde_json::Value) -> bool| {
+        let found = shown.by_ref().map(Result::unwrap).find(|status| wanted(status));
+        assert!(found.is_some(), "the watch ended");
+    };
+    until(&|status| status["nodes"][1]["ready"] == true);
+    lab.kubectl(&kubectl, &["create", "service", "nodeport", "extra", "--tcp=80:8080"]);
+    until(&|status| {
+        let services = status["services"].as_array().unwrap();
+        let extra = services.iter().find(|service| service["name"] == "extra");
+        extra.is_some_and(|extra| extra["urls"][0]["url"].is_string())
+    });
+    let stopped = lab.portolan(&["node", "stop", "node2"]).output().unwrap();
+    assert!(stopped.status.success(), "{}", text(&stopped));
+    until(&|status| status["nodes"][1]["running"] == false && status["nodes"][1]["pods"] == 0);
+    assert!(lab.portolan(&["down"]).output().unwrap().status.success());
+    assert!(!watch.wait().unwrap().success(), "it says that the lab has ended");
+}
+
 /// Lets the client's kernel note who says that an IPv4 address is his.
 fn watch_arp(lab: &Lab, address: &str) {
     let table = format!(
@@ -55,7 +83,7 @@ fn owners(lab: &Lab) -> Vec<String> {
 }
 
 /// The node that has a hardware address.
-fn node_with(lab: &Lab, mac: &str) -> &'static str {
+pub(crate) fn node_with(lab: &Lab, mac: &str) -> &'static str {
     let found = ["node1", "node2"]
         .into_iter()
         .find(|node| lab.script(node, "ip -o link show eth0").contains(mac));

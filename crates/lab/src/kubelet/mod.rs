@@ -184,6 +184,7 @@ impl Kubelet {
             }
         };
         let before = self.pods.borrow_mut().insert(key.clone(), pod.clone());
+        self.node.config.view.touch();
         let kubelet = self.clone();
         let task = tokio::task::spawn_local(async move {
             if let Some(before) = before {
@@ -193,6 +194,7 @@ impl Kubelet {
             let mut pods = kubelet.pods.borrow_mut();
             if pods.get(&key).is_some_and(|present| Rc::ptr_eq(present, &pod)) {
                 pods.remove(&key);
+                kubelet.node.config.view.touch();
             }
         });
         let mut tasks = self.tasks.borrow_mut();

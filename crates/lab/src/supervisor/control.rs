@@ -62,6 +62,7 @@ async fn answer(lab: &Rc<Lab>, mut connection: Connection) -> io::Result<()> {
     };
     let reply = match request {
         Request::Status => Reply::Status { status: Box::new(status::status(lab)) },
+        Request::Watch => return watch(lab, connection).await,
         Request::Node { name, start } => done(nodes::set(lab, &name, start).await),
         Request::Exec { place, command, env, terminal } => {
             return run(lab, connection, &place, command, env, terminal).await;
@@ -76,6 +77,27 @@ async fn answer(lab: &Rc<Lab>, mut connection: Connection) -> io::Result<()> {
         }
     };
     connection.write(&reply).await
+}
+
+/// Sends the table now and whenever something in it but the memory has changed.
+async fn watch(lab: &Lab, mut connection: Connection) -> io::Result<()> {
+    let mut changes = lab.view.changes();
+    let mut shown = None;
+    loop {
+        changes.borrow_and_update();
+        let table = status::table(lab);
+        if shown.as_ref() != Some(&table) {
+            let status = Box::new(status::with_memory(table.clone()));
+            connection.write(&Reply::Status { status }).await?;
+            shown = Some(table);
+        }
+        tokio::select! {
+            // The view lives as long as the lab.
+            _ = changes.changed() => {}
+            // Nothing more can be asked here: it is the end of the connection, or a mistake.
+            _ = connection.read() => return Ok(()),
+        }
+    }
 }
 
 async fn run(

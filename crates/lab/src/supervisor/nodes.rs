@@ -72,6 +72,7 @@ pub(super) async fn set(lab: &Lab, name: &str, start: bool) -> Result<(), LabErr
         lab.topology.borrow_mut().start_node(index).map_err(|error| boot::start_error(&error))?;
         let node = Node::start(lab, index)?;
         lab.nodes.borrow_mut().insert(index, node);
+        lab.view.touch();
         return Ok(());
     }
     let node = lab.nodes.borrow_mut().remove(&index);
@@ -79,6 +80,7 @@ pub(super) async fn set(lab: &Lab, name: &str, start: bool) -> Result<(), LabErr
         // The cable first: a dying node sends nothing.
         lab.topology.borrow_mut().stop_node(index).map_err(|error| boot::start_error(&error))?;
         node.stop().await;
+        lab.view.touch();
         report_stopped(lab, name).await;
     }
     Ok(())

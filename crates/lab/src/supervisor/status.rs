@@ -18,14 +18,24 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// The lab as it is now.
 pub(super) fn status(lab: &Lab) -> Status {
+    with_memory(table(lab))
+}
+
+/// All but the memory, which always changes.
+pub(super) fn table(lab: &Lab) -> Status {
     Status {
         state_dir: lab.state.path.clone(),
         kubeconfig: lab.state.kubeconfig(),
         api_url: lab.api_url.clone(),
         nodes: (0..lab.config.nodes).map(|index| node(lab, index)).collect(),
         services: lab.view.all(Kind::Service).iter().map(|object| service(lab, object)).collect(),
-        memory_bytes: resident_memory(),
+        memory_bytes: 0,
     }
+}
+
+/// Adds the memory.
+pub(super) fn with_memory(table: Status) -> Status {
+    Status { memory_bytes: resident_memory(), ..table }
 }
 
 /// What is still missing before all applied objects are there and ready, in words.

@@ -66,7 +66,10 @@ impl Urls {
         .collect()
     }
 
-    async fn set(&self, wanted: BTreeSet<Target>, client: &Namespace) {
+    /// Opens and closes listeners; whether it changed any.
+    async fn set(&self, wanted: BTreeSet<Target>, client: &Namespace) -> bool {
+        let before = self.open.borrow().len();
+        let mut opened = false;
         self.open.borrow_mut().retain(|target, open| {
             let keep = wanted.contains(target);
             if !keep {
@@ -74,12 +77,16 @@ impl Urls {
             }
             keep
         });
+        let closed = self.open.borrow().len() < before;
         for target in wanted {
             if self.open.borrow().contains_key(&target) {
                 continue;
             }
             match open(&target, client.clone()).await {
-                Ok(open) => drop(self.open.borrow_mut().insert(target, open)),
+                Ok(open) => {
+                    self.open.borrow_mut().insert(target, open);
+                    opened = true;
+                }
                 Err(error) => tracing::warn!(
                     target = target.title,
                     error = chain(&error),
@@ -87,6 +94,7 @@ impl Urls {
                 ),
             }
         }
+        closed || opened
     }
 }
 
@@ -96,7 +104,9 @@ pub(super) async fn keep(lab: Rc<Lab>) {
     let client = lab.topology.borrow().client.clone();
     loop {
         let wanted = wanted(&lab);
-        lab.urls.set(wanted, &client).await;
+        if lab.urls.set(wanted, &client).await {
+            lab.view.touch();
+        }
         if changes.changed().await.is_err() {
             return;
         }

@@ -79,6 +79,12 @@ impl View {
         self.changed.subscribe()
     }
 
+    /// Tells those who wait for [`View::changes`] of something that the API server does not hold: a
+    /// node, a pod's process or a loopback URL.
+    pub(crate) fn touch(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     /// All objects of a kind, by namespace and name.
     pub(crate) fn all(&self, kind: Kind) -> Vec<Rc<Value>> {
         self.objects
