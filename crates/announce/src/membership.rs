@@ -32,6 +32,8 @@ pub struct Alive {
     pub nodes: BTreeSet<NodeName>,
     /// Whether this node has finished listening. Before that it must own nothing.
     pub settled: bool,
+    /// How often this node has joined anew. What was decided for another time does not count.
+    pub epoch: u64,
 }
 
 /// What one node tells the others.
@@ -92,6 +94,7 @@ pub struct Membership {
     me: NodeName,
     timing: Timing,
     phase: Phase,
+    epoch: u64,
     expected: BTreeSet<NodeName>,
     next_beat: Duration,
     heard: BTreeMap<NodeName, (Duration, State)>,
@@ -115,6 +118,7 @@ impl Membership {
             me,
             timing,
             phase: Phase::Listening { until: now + timing.timeout },
+            epoch: 0,
             expected: BTreeSet::new(),
             next_beat: now,
             heard: BTreeMap::new(),
@@ -138,6 +142,21 @@ impl Membership {
             state => drop(self.heard.insert(beat.node, (now, state))),
         }
         self.advance(now);
+    }
+
+    /// Starts anew when this node has been silent for so long that the others take it for dead: its
+    /// process was held up. Whether that is so; nothing may be answered then before the others
+    /// have been heard again.
+    pub fn oversleep(&mut self, now: Duration) -> bool {
+        let dead = self.next_beat + self.timing.timeout.saturating_sub(self.timing.interval);
+        let is_late = now >= dead;
+        if is_late {
+            self.heard.clear();
+            self.epoch += 1;
+            self.phase = Phase::Listening { until: now + self.timing.timeout };
+            self.next_beat = now;
+        }
+        is_late
     }
 
     /// The heartbeat that is due, if any.
@@ -177,7 +196,7 @@ impl Membership {
         if settled {
             nodes.insert(self.me.clone());
         }
-        Alive { nodes, settled }
+        Alive { nodes, settled, epoch: self.epoch }
     }
 
     fn ready(&self) -> impl Iterator<Item = &NodeName> {
@@ -279,6 +298,18 @@ mod tests {
             membership.tick(now);
         }
         assert_eq!(now, ms(1100));
+    }
+
+    #[test]
+    fn a_node_that_was_held_up_joins_anew() {
+        let mut membership = member("node1");
+        membership.tick(ms(600));
+        assert!(!membership.oversleep(ms(1099)), "the others still believe in it");
+        assert!(membership.alive().settled);
+        assert!(membership.oversleep(ms(1100)));
+        assert_eq!(membership.alive(), Alive { epoch: 1, ..Alive::default() });
+        membership.tick(ms(1600));
+        assert!(membership.alive().settled);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub enum Error {
 /// the other nodes.
 #[derive(Debug)]
 pub struct Announcer {
-    owned: watch::Sender<BTreeSet<IpAddr>>,
+    owned: watch::Sender<Decision>,
     expected: watch::Sender<BTreeSet<NodeName>>,
     alive: watch::Receiver<Alive>,
     stop: watch::Sender<bool>,
@@ -71,7 +71,7 @@ impl Announcer {
     pub fn start(settings: Settings) -> Result<Self, Error> {
         let sockets = Sockets::open(&settings.interface)?;
         let started = Instant::now();
-        let (owned, owned_rx) = watch::channel(BTreeSet::new());
+        let (owned, owned_rx) = watch::channel(Decision::default());
         let (expected, expected_rx) = watch::channel(BTreeSet::new());
         let (alive_tx, alive) = watch::channel(Alive::default());
         let (stop, stop_rx) = watch::channel(false);
@@ -88,11 +88,13 @@ impl Announcer {
         Ok(Self { owned, expected, alive, stop, task: tokio::spawn(worker.run()) })
     }
 
-    /// Replaces the set of addresses that this node answers for.
-    pub fn set_owned(&self, addresses: BTreeSet<IpAddr>) {
+    /// Replaces the set of addresses that this node answers for, as decided from what
+    /// [`Announcer::alive`] said in this [`Alive::epoch`].
+    pub fn set_owned(&self, addresses: BTreeSet<IpAddr>, epoch: u64) {
+        let decision = Decision { addresses, epoch };
         self.owned.send_if_modified(|current| {
-            let changed = *current != addresses;
-            *current = addresses;
+            let changed = *current != decision;
+            *current = decision;
             changed
         });
     }
@@ -149,12 +151,19 @@ impl Sockets {
     }
 }
 
+/// Which addresses are this node's, and when that was decided.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Decision {
+    addresses: BTreeSet<IpAddr>,
+    epoch: u64,
+}
+
 struct Worker {
     responder: Responder,
     membership: Membership,
     sockets: Sockets,
     started: Instant,
-    owned: watch::Receiver<BTreeSet<IpAddr>>,
+    owned: watch::Receiver<Decision>,
     expected: watch::Receiver<BTreeSet<NodeName>>,
     alive: watch::Sender<Alive>,
     stop: watch::Receiver<bool>,
@@ -173,7 +182,12 @@ enum Wake {
 impl Worker {
     async fn run(mut self) {
         loop {
-            match self.wake().await {
+            let wake = self.wake().await;
+            if self.membership.oversleep(self.now()) {
+                tracing::warn!("was held up for so long that other nodes answer; joining anew");
+                self.responder.set_owned(&BTreeSet::new(), self.now());
+            }
+            match wake {
                 Wake::Frame(length, frame) => {
                     if let Some(answer) = self.responder.receive(&frame[..length]) {
                         self.send_frame(&answer);
@@ -184,8 +198,10 @@ impl Worker {
                     self.membership.receive(&datagram[..length], now);
                 }
                 Wake::Owned => {
-                    let owned = self.owned.borrow_and_update().clone();
-                    self.responder.set_owned(&owned, self.now());
+                    let Decision { addresses, epoch } = self.owned.borrow_and_update().clone();
+                    if epoch == self.membership.alive().epoch {
+                        self.responder.set_owned(&addresses, self.now());
+                    }
                 }
                 Wake::Expected => {
                     let expected = self.expected.borrow_and_update().clone();

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "a failed test shows the logs of its lab")]
 
+mod announcing;
 mod bad_days;
 mod endpoints;
 mod harness;

@@ -56,7 +56,7 @@ impl Announce {
         } else {
             BTreeSet::new()
         };
-        announcer.set_owned(owned);
+        announcer.set_owned(owned, alive.epoch);
     }
 
     /// Lets other nodes take over at once.
