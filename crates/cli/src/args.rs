@@ -259,6 +259,16 @@ pub(crate) struct Controller {
     pub(crate) pool: Vec<IpNet>,
     #[command(flatten)]
     pub(crate) node_cidrs: NodeCidrs,
+    /// Controllers to run: `*` for all, NAME, -NAME; beside kube-controller-manager only
+    /// service-lb-controller
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "*",
+        value_name = "NAMES",
+        allow_hyphen_values = true
+    )]
+    pub(crate) controllers: Vec<String>,
     /// Hold a Lease while controlling, so that of several controllers one works
     #[arg(long)]
     pub(crate) leader_elect: bool,
@@ -328,9 +338,16 @@ pub(crate) struct Apiserver {
     /// DenyServiceExternalIPs, ServiceAccount
     #[arg(long, value_delimiter = ',', value_name = "PLUGINS", value_enum)]
     pub(crate) enable_admission_plugins: Vec<AdmissionPlugin>,
-    /// Controllers to run in this process; `none` when another process controls
-    #[arg(long, value_delimiter = ',', default_value = "*", value_name = "NAMES", value_enum)]
-    pub(crate) controllers: Vec<Controllers>,
+    /// Controllers to run in this process: `*` for all but scheduler and
+    /// root-ca-certificate-publisher-controller, NAME, -NAME; `none` when another process controls
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "*",
+        value_name = "NAMES",
+        allow_hyphen_values = true
+    )]
+    pub(crate) controllers: Vec<String>,
     /// Addresses that the controllers give to LoadBalancer Services
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) pool: Vec<IpNet>,
@@ -351,20 +368,6 @@ pub(crate) struct Apiserver {
     /// Audiences whose tokens are good here [default: the issuer]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) api_audiences: Vec<String>,
-}
-
-/// What `apiserver --controllers` chooses from, in kube-controller-manager's words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Controllers {
-    /// All that are on by default
-    #[value(name = "*")]
-    Default,
-    /// Keep ConfigMap kube-root-ca.crt in every namespace (off by default)
-    #[value(name = "root-ca-certificate-publisher-controller")]
-    RootCaCertificatePublisher,
-    /// None
-    #[value(name = "none")]
-    None,
 }
 
 /// Admission plug-ins that can be switched on.

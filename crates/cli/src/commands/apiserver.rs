@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use apiserver::config::ApiserverConfig;
 use apiserver::tls::Pki;
+use daemon::controller::{ControllerName, Selection};
 use tokio::sync::oneshot;
 
 use super::servers::{cluster_cidrs, serve};
-use crate::args::{AdmissionPlugin, Apiserver, Controllers};
+use crate::args::{AdmissionPlugin, Apiserver};
 
 /// `apiserver`: the embedded API server and, unless told otherwise, its controllers.
 pub(super) fn run(arguments: Apiserver) -> anyhow::Result<()> {
-    let wanted = arguments.controllers.clone();
     let cluster_cidrs = cluster_cidrs(&arguments.node_cidrs)?;
-    let controllers = wanted.contains(&Controllers::Default).then(|| Controlling {
+    let selection = selection(&arguments.controllers)?;
+    let controllers = (!selection.is_empty()).then(|| Controlling {
+        selection,
         pki: arguments.state.join("pki"),
         pool: plan::AddressPool::from_networks(&arguments.pool),
         cluster_cidrs,
@@ -41,6 +43,18 @@ pub(super) fn run(arguments: Apiserver) -> anyhow::Result<()> {
             result = controllers => result.context("run the controllers"),
         }
     })
+}
+
+/// A controller of this command only: it runs inside the server, which has the certificate.
+const ROOT_CERTIFICATE: &str = "root-ca-certificate-publisher-controller";
+
+/// As kube-controller-manager, this does not schedule pods unless it is told to.
+fn selection(wanted: &[String]) -> anyhow::Result<Selection> {
+    let others: Vec<_> = wanted
+        .iter()
+        .filter(|name| *name != "none" && name.trim_start_matches('-') != ROOT_CERTIFICATE)
+        .collect();
+    Selection::of(&others, &[ControllerName::Scheduler]).context("--controllers")
 }
 
 fn configuration(arguments: Apiserver) -> anyhow::Result<ApiserverConfig> {
@@ -71,13 +85,14 @@ fn configuration(arguments: Apiserver) -> anyhow::Result<ApiserverConfig> {
     config.service_account_issuer = arguments.service_account_issuer;
     config.api_audiences = arguments.api_audiences;
     config.publish_root_certificate =
-        arguments.controllers.contains(&Controllers::RootCaCertificatePublisher);
+        arguments.controllers.iter().any(|name| name == ROOT_CERTIFICATE);
     Ok(config)
 }
 
 /// The controllers of this process: clients of its own server like any other, on a thread of
 /// their own so that planning delays no answer.
 struct Controlling {
+    selection: Selection,
     pki: PathBuf,
     pool: plan::AddressPool,
     cluster_cidrs: Option<plan::ClusterCidrs>,
@@ -93,6 +108,7 @@ impl Controlling {
         };
         let config = daemon::controller::ControllerConfig {
             kubeconfig: Some(kubeconfig(&self.pki, &addresses)?),
+            controllers: self.selection,
             pool: self.pool,
             cluster_cidrs: self.cluster_cidrs,
             seat: None,
@@ -131,4 +147,27 @@ fn kubeconfig(pki: &Path, addresses: &[SocketAddr]) -> anyhow::Result<PathBuf> {
     let client =
         pki.kept_client("controller", "system:kube-controller-manager", &["system:masters"])?;
     Ok(pki.keep_kubeconfig("controller", &format!("https://{address}"), &client)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(wanted: &[&str]) -> Selection {
+        let wanted: Vec<_> = wanted.iter().map(|&name| name.to_owned()).collect();
+        selection(&wanted).unwrap()
+    }
+
+    #[test]
+    fn pods_are_scheduled_only_when_asked() {
+        assert!(!selected(&["*"]).contains(ControllerName::Scheduler));
+        assert!(selected(&["*", "scheduler"]).contains(ControllerName::Scheduler));
+    }
+
+    #[test]
+    fn the_root_certificate_is_no_controller_of_the_loop() {
+        assert!(selected(&["none"]).is_empty());
+        assert!(selected(&[ROOT_CERTIFICATE]).is_empty());
+        assert!(!selected(&["*", "-root-ca-certificate-publisher-controller"]).is_empty());
+    }
 }

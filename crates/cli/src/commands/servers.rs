@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use daemon::controller::Selection;
 use plan::DetectorMode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,6 +44,7 @@ pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
 pub(crate) fn controller(arguments: Controller) -> anyhow::Result<()> {
     let config = daemon::controller::ControllerConfig {
         kubeconfig: arguments.kubeconfig,
+        controllers: Selection::of(&arguments.controllers, &[]).context("--controllers")?,
         pool: plan::AddressPool::from_networks(&arguments.pool),
         cluster_cidrs: cluster_cidrs(&arguments.node_cidrs)?,
         seat: if arguments.leader_elect { Some(seat()?) } else { None },

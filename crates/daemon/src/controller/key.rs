@@ -5,6 +5,8 @@ use model::{
     ServiceName, Write,
 };
 
+use super::selection::ControllerName;
+
 /// One thing to reconcile. Each is worked on by one worker at a time.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Key {
@@ -33,20 +35,20 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    /// The controller's name, for logs and metrics.
-    pub(crate) fn controller(&self) -> &'static str {
+    /// Whose work it is.
+    pub(crate) fn controller(&self) -> ControllerName {
         match self {
-            Self::Slices(_) => "endpointslice",
-            Self::Endpoints(_) => "endpoints",
-            Self::Mirroring(_) => "endpointslice-mirroring",
-            Self::Deployment(_) => "deployment",
-            Self::ReplicaSet(_) => "replicaset",
-            Self::Schedule => "scheduler",
-            Self::LoadBalancer => "load-balancer",
-            Self::NodeHealth => "node-lifecycle",
-            Self::NodeCidrs => "node-ipam",
-            Self::Namespace(_) => "namespace",
-            Self::Garbage => "garbage-collector",
+            Self::Slices(_) => ControllerName::EndpointSlice,
+            Self::Endpoints(_) => ControllerName::Endpoints,
+            Self::Mirroring(_) => ControllerName::EndpointSliceMirroring,
+            Self::Deployment(_) => ControllerName::Deployment,
+            Self::ReplicaSet(_) => ControllerName::ReplicaSet,
+            Self::Schedule => ControllerName::Scheduler,
+            Self::LoadBalancer => ControllerName::ServiceLb,
+            Self::NodeHealth => ControllerName::NodeLifecycle,
+            Self::NodeCidrs => ControllerName::NodeIpam,
+            Self::Namespace(_) => ControllerName::Namespace,
+            Self::Garbage => ControllerName::GarbageCollector,
         }
     }
 

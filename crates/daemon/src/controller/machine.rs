@@ -11,6 +11,7 @@ use super::inventory::{Concerns, Inventory};
 use super::key::{KINDS, Key};
 use super::pending::Pending;
 use super::queue::Queue;
+use super::selection::Selection;
 use crate::clock::Now;
 
 /// Writes that belong together, in order.
@@ -44,6 +45,8 @@ impl Outcome {
 /// Everything the controllers know and have to do.
 #[derive(Debug)]
 pub(crate) struct Controller {
+    /// Whose work is done; nothing else gets into the queue.
+    selection: Selection,
     cluster: Cluster,
     inventory: Inventory,
     pool: AddressPool,
@@ -57,8 +60,13 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(pool: AddressPool, cidrs: Option<ClusterCidrs>) -> Self {
+    pub(crate) fn new(
+        selection: Selection,
+        pool: AddressPool,
+        cidrs: Option<ClusterCidrs>,
+    ) -> Self {
         Self {
+            selection,
             cluster: Cluster::default(),
             inventory: Inventory::default(),
             pool,
@@ -74,11 +82,11 @@ impl Controller {
     pub(crate) fn change(&mut self, change: Change) {
         self.enqueue(plan::touched(&self.cluster, &change));
         if concerns_nodes(&change) {
-            self.queue.add(Key::NodeHealth);
-            self.queue.add(Key::NodeCidrs);
+            self.add(Key::NodeHealth);
+            self.add(Key::NodeCidrs);
         }
         for key in self.pending.observe(&change) {
-            self.queue.add(key);
+            self.add(key);
         }
         let (kind, event) = metadata(&change);
         self.metadata(&cluster::resource_of(kind), event);
@@ -105,14 +113,14 @@ impl Controller {
     /// A node's Lease has been renewed.
     pub(crate) fn renewed(&mut self, node: NodeName, now: Now) {
         self.renewed.insert(node, now.wall);
-        self.queue.add(Key::NodeHealth);
+        self.add(Key::NodeHealth);
     }
 
     /// The Leases have been listed; nodes without one are not in the set.
     pub(crate) fn leases(&mut self, nodes: &BTreeSet<NodeName>) {
         self.renewed.retain(|node, _| nodes.contains(node));
         self.leases_complete = true;
-        self.queue.add(Key::NodeHealth);
+        self.add(Key::NodeHealth);
     }
 
     /// The next writes. The caller carries them out and calls [`Self::done`].
@@ -216,23 +224,29 @@ impl Controller {
 
     fn enqueue(&mut self, touched: Touched) {
         for service in touched.services {
-            self.queue.add(Key::Slices(service.clone()));
-            self.queue.add(Key::Endpoints(service));
+            self.add(Key::Slices(service.clone()));
+            self.add(Key::Endpoints(service));
         }
         for endpoints in touched.endpoints {
-            self.queue.add(Key::Mirroring(endpoints));
+            self.add(Key::Mirroring(endpoints));
         }
         for deployment in touched.deployments {
-            self.queue.add(Key::Deployment(deployment));
+            self.add(Key::Deployment(deployment));
         }
         for set in touched.replica_sets {
-            self.queue.add(Key::ReplicaSet(set));
+            self.add(Key::ReplicaSet(set));
         }
         if touched.schedule {
-            self.queue.add(Key::Schedule);
+            self.add(Key::Schedule);
         }
         if touched.load_balancer {
-            self.queue.add(Key::LoadBalancer);
+            self.add(Key::LoadBalancer);
+        }
+    }
+
+    fn add(&mut self, key: Key) {
+        if self.selection.contains(key.controller()) {
+            self.queue.add(key);
         }
     }
 
@@ -241,10 +255,10 @@ impl Controller {
             return;
         }
         if concerns.garbage {
-            self.queue.add(Key::Garbage);
+            self.add(Key::Garbage);
         }
         for namespace in concerns.namespaces {
-            self.queue.add(Key::Namespace(namespace));
+            self.add(Key::Namespace(namespace));
         }
     }
 }

@@ -19,6 +19,7 @@ mod metrics;
 mod pending;
 mod queue;
 mod run;
+mod selection;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -34,8 +35,10 @@ use cluster::lease::Seat;
 use hyper::StatusCode;
 use plan::{AddressPool, ClusterCidrs};
 
+use self::machine::Controller;
 use self::metrics::Metrics;
 use self::run::Loop;
+pub use self::selection::{ControllerName, Selection, UnknownController};
 use crate::connect;
 use crate::http::{Answer, Server};
 
@@ -44,6 +47,8 @@ use crate::http::{Answer, Server};
 pub struct ControllerConfig {
     /// Path of the kubeconfig; `None` looks for one, then for the pod's service account.
     pub kubeconfig: Option<PathBuf>,
+    /// Which controllers work.
+    pub controllers: Selection,
     /// Addresses for Services of type LoadBalancer. Empty: this cluster has none to give.
     pub pool: AddressPool,
     /// Where nodes get their pod addresses from; `None` when they bring them.
@@ -75,7 +80,8 @@ pub async fn run(
         None => None,
     };
     tracing::info!("controlling");
-    let mut controllers = Loop::start(&client, config.pool, config.cluster_cidrs, metrics);
+    let controller = Controller::new(config.controllers, config.pool, config.cluster_cidrs);
+    let mut controllers = Loop::start(&client, controller, metrics);
     let lost = async {
         match &mut held {
             Some(held) => held.keep(&client).await,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use cluster::{Batch, Client, MetadataEvent, Sink, Source, SourceOptions};
 use model::Write;
-use plan::{AddressPool, ClusterCidrs};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -32,15 +31,10 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn start(
-        client: &Client,
-        pool: AddressPool,
-        cidrs: Option<ClusterCidrs>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(crate) fn start(client: &Client, controller: Controller, metrics: Arc<Metrics>) -> Self {
         let (fed, feeders) = feed(client);
         Self {
-            controller: Controller::new(pool, cidrs),
+            controller,
             clock: Clock::start(),
             source: cluster::source(client, &KINDS, SourceOptions::Everything),
             fed,
@@ -93,7 +87,7 @@ impl Loop {
     fn done(&mut self, key: Key, outcomes: Vec<(Write, Outcome)>) {
         let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_failed()).count();
         let written = outcomes.len() - failed;
-        self.metrics.wrote(key.controller(), written as u64, failed as u64);
+        self.metrics.wrote(key.controller().as_str(), written as u64, failed as u64);
         self.controller.done(key, outcomes, self.clock.now());
     }
 

@@ -18,6 +18,7 @@ use plan::AddressPool;
 
 use super::key::{KINDS, kind_of};
 use super::machine::{Controller, Outcome, Work};
+use super::selection::Selection;
 use crate::clock::Now;
 
 type Id = (Kind, Name, Name);
@@ -54,7 +55,7 @@ impl Simulation {
     /// An empty cluster whose sources have been listed.
     pub(crate) fn new(seed: u64, pool: AddressPool) -> Self {
         let mut simulation = Self {
-            controller: Controller::new(pool, None),
+            controller: Controller::new(Selection::all(), pool, None),
             objects: BTreeMap::new(),
             late: VecDeque::new(),
             random: Random(seed | 1),

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::key::KINDS;
 use super::machine::Controller;
+use super::selection::{ControllerName, Selection};
 use super::simulation::{Simulation, ready_node};
 use crate::clock::Now;
 
@@ -170,7 +171,7 @@ fn a_namespace_goes_with_everything_in_it() {
 
 #[test]
 fn a_node_that_stops_reporting_is_marked_when_its_time_is_over() {
-    let mut controller = Controller::new(pool(), None);
+    let mut controller = Controller::new(Selection::all(), pool(), None);
     for kind in KINDS {
         controller.change(Change::Complete(kind, BTreeSet::new()));
     }
@@ -188,6 +189,20 @@ fn a_node_that_stops_reporting_is_marked_when_its_time_is_over() {
     let work = controller.next(late).expect("its time is over");
     let is_marked = work.writes.iter().any(|write| matches!(write, Write::NodeUnreachable(..)));
     assert!(is_marked, "{:?}", work.writes);
+}
+
+#[test]
+fn a_controller_that_is_left_out_plans_nothing() {
+    let endpoints = Selection::of(&["*"], &[ControllerName::EndpointSlice]).expect("is valid");
+    let mut controller = Controller::new(endpoints, pool(), None);
+    for kind in KINDS {
+        controller.change(Change::Complete(kind, BTreeSet::new()));
+    }
+    controller.change(Change::Apply(service("web", ServiceType::ClusterIp)));
+    let start = Now { wall: Timestamp(1_000_000_000_000), steady: Duration::ZERO };
+    let works: Vec<_> = std::iter::from_fn(|| controller.next(start)).collect();
+    let whose: Vec<_> = works.iter().map(|work| work.key.controller()).collect();
+    assert_eq!(whose, [ControllerName::Endpoints]);
 }
 
 proptest! {

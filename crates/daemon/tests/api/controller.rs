@@ -1,7 +1,7 @@
 //! The controllers, from what people write to what nodes and clients read.
 
 use plan::{AddressPool, ClusterCidrs};
-use portolan_daemon::controller::{ControllerConfig, run};
+use portolan_daemon::controller::{ControllerConfig, Selection, run};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -18,6 +18,7 @@ fn controller(api: &Api) -> JoinSet<()> {
     let pods = pods.map(|cidr| cidr.parse().expect("is a network"));
     let config = ControllerConfig {
         kubeconfig: Some(api.kubeconfig.clone()),
+        controllers: Selection::all(),
         pool: AddressPool::from_networks(&[network]),
         cluster_cidrs: Some(ClusterCidrs::new(&pods, 24, 64).expect("are ranges")),
         seat: None,
