@@ -26,6 +26,8 @@ pub struct Request {
     pub options: Options,
     /// The decoded body: the object, the patch, or DeleteOptions.
     pub body: Option<Value>,
+    /// What is unusual about the body of a patch (`wire::patch::Patch`).
+    pub strict: Vec<String>,
     /// Who asks.
     pub user: User,
     /// The default fieldManager: the User-Agent up to the first `/`.

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use wire::decode::{ContentType, Decoded, FieldValidation};
 use wire::kinds::{KindRow, Subresource};
-use wire::patch::PatchKind;
+use wire::patch::{Patch, PatchKind};
 use wire::schema::Gvk;
 use wire::status::{self, Failure};
 
@@ -58,6 +58,16 @@ pub(crate) fn patch_type(headers: &HeaderMap) -> Result<PatchType, Failure> {
     }
 }
 
+/// The decoded body of a write.
+pub(crate) struct Written {
+    /// What was sent.
+    pub(crate) value: Value,
+    /// Texts for `Warning` headers.
+    pub(crate) warnings: Vec<String>,
+    /// What is unusual about a patch, to be judged with the patched object.
+    pub(crate) strict: Vec<String>,
+}
+
 /// Decodes the body of a write; `None` where there is none to decode.
 pub(crate) fn decode(
     headers: &HeaderMap,
@@ -65,20 +75,21 @@ pub(crate) fn decode(
     verb: Verb,
     expected: Gvk<'_>,
     validation: FieldValidation,
-) -> Result<Option<Decoded>, Failure> {
+) -> Result<Option<Written>, Failure> {
     match verb {
         Verb::Get | Verb::List | Verb::Watch => Ok(None),
         Verb::Create | Verb::Update => {
-            wire::decode::object(body, content_type(headers)?, expected, validation).map(Some)
+            wire::decode::object(body, content_type(headers)?, expected, validation).map(object)
         }
-        Verb::Patch(PatchType::Apply) => wire::apply::parse(body, validation).map(Some),
+        Verb::Patch(PatchType::Apply) => wire::apply::parse(body, validation).map(object),
         Verb::Patch(kind) => {
             let kind = match kind {
                 PatchType::Json => PatchKind::Json,
                 PatchType::Strategic => PatchKind::Strategic,
                 PatchType::Merge | PatchType::Apply => PatchKind::Merge,
             };
-            wire::patch::parse(kind, body).map(plain)
+            let Patch { value, strict } = wire::patch::parse(kind, body)?;
+            Ok(Some(Written { value, warnings: Vec::new(), strict }))
         }
         Verb::Delete | Verb::DeleteCollection if body.is_empty() => Ok(None),
         Verb::Delete | Verb::DeleteCollection => {
@@ -125,8 +136,12 @@ pub(crate) fn user_agent_manager(headers: &HeaderMap) -> String {
         .collect()
 }
 
-fn plain(value: Value) -> Option<Decoded> {
-    Some(Decoded { value, warnings: Vec::new() })
+fn object(Decoded { value, warnings }: Decoded) -> Option<Written> {
+    Some(Written { value, warnings, strict: Vec::new() })
+}
+
+fn plain(value: Value) -> Option<Written> {
+    object(Decoded { value, warnings: Vec::new() })
 }
 
 fn content_type(headers: &HeaderMap) -> Result<ContentType, Failure> {

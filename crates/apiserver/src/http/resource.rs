@@ -131,8 +131,10 @@ async fn answer(
     let mut warnings: Vec<String> = deprecation.map(str::to_owned).into_iter().collect();
     let body = decoded.map(|decoded| {
         warnings.extend(decoded.warnings);
+    let mut strict = Vec::new();
         decoded.value
     });
+        strict = decoded.strict;
     if matches!(verb, Verb::Delete | Verb::DeleteCollection)
         && let Some(body) = &body
     {
@@ -162,6 +164,7 @@ async fn answer(
             subresource: path.subresource,
             options,
             body,
+            strict,
             user,
             user_agent_manager: input::user_agent_manager(&head.headers),
         };

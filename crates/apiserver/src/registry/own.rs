@@ -69,6 +69,7 @@ impl Own<'_> {
             subresource: some(subresource),
             options,
             body: Some(body),
+            strict: Vec::new(),
             user: User {
                 name: "system:apiserver".to_owned(),
                 groups: vec!["system:masters".to_owned()],

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wire::apply::{self, Writer};
 use wire::decode::FieldValidation;
-use wire::patch::{self, PatchKind};
+use wire::patch::{self, Patch, PatchKind};
 use wire::schema::Gvk;
 use wire::status::{self, CauseReason, FieldError};
 
@@ -171,7 +171,8 @@ fn changed_scale(request: &Request, old: &Value) -> Outcome<Value> {
         _ => return Ok(body),
     };
     let validation = FieldValidation::parse(&request.options.field_validation).unwrap_or_default();
-    Ok(patch::patch(kind, old, &body, SCALE, validation)?.value)
+    let patch = Patch { value: body, strict: request.strict.clone() };
+    Ok(patch::patch(kind, old, &patch, SCALE, validation)?.value)
 }
 
 fn replicas(scale: &Value) -> Outcome<i64> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use wire::decode::FieldValidation;
 use wire::kinds::KindRow;
-use wire::patch::PatchKind;
+use wire::patch::{Patch, PatchKind};
 use wire::rules::meta::resource_version_required;
 use wire::status::{self, CauseReason};
 use wire::{apply, patch};
@@ -126,7 +126,8 @@ impl Registry {
         };
         let validation = FieldValidation::parse(&request.options.field_validation);
         let validation = validation.unwrap_or_default();
-        let patched = patch::patch(kind, old, body, gvk(request.kind), validation)?;
+        let patch = Patch { value: body.clone(), strict: request.strict.clone() };
+        let patched = patch::patch(kind, old, &patch, gvk(request.kind), validation)?;
         let mut new = patched.value;
         self.check_identity(request, &new)?;
         self.complete(request, &mut new);
@@ -309,26 +310,6 @@ pub(super) fn is_finished(object: &Value) -> bool {
 fn without_version(mut object: Value) -> Value {
     meta::metadata(&mut object).remove("resourceVersion");
     object
-}
-
-fn check_patch_options(request: &Request, kind: PatchType) -> Outcome<()> {
-    let options = &request.options;
-    let refuse = |field: &str, reason, text: &str| -> Refusal {
-        bad_option("PatchOptions", field, reason, text)
-    };
-    if kind == PatchType::Apply && options.field_manager.is_empty() {
-        let text = "Required value: is required for apply patch";
-        return Err(refuse("fieldManager", CauseReason::Required, text));
-    }
-    if kind != PatchType::Apply && options.force {
-        let text = "Forbidden: may not be specified for non-apply patch";
-        return Err(refuse("force", CauseReason::Forbidden, text));
-    }
-    if options.field_manager.len() > LONGEST_MANAGER {
-        let text = "Too long: may not be more than 128 bytes";
-        return Err(refuse("fieldManager", CauseReason::TooLong, text));
-    }
-    Ok(())
 }
 
 /// The key under which the reference server keeps an object: its error texts show it.

@@ -160,6 +160,7 @@ pub(crate) fn request(verb: Verb, path: &str) -> Request {
         subresource: next(),
         options: Options::default(),
         body: None,
+        strict: Vec::new(),
         user: User { name: "tester".to_owned(), ..User::default() },
         user_agent_manager: "tests".to_owned(),
     }

@@ -141,7 +141,7 @@ pub fn apply(
     if writer.manager == KUBECTL {
         refresh_last_applied(&mut new, config);
     }
-    let mut new = decode::checked(&new, gvk, FieldValidation::Ignore)
+    let mut new = decode::checked(&new, gvk, FieldValidation::Ignore, &[])
         .map_err(|why| status::untyped(format!("failed to convert merged object: {why}")))?
         .value;
     managers.write(&mut new);

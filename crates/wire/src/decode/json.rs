@@ -61,6 +61,35 @@ impl Node {
         }
     }
 
+    /// The paths of keys that appear again in their object, such as `spec.ports[0].port`, in
+    /// document order.
+    pub(crate) fn duplicates(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.collect_duplicates("", &mut found);
+        found
+    }
+
+    fn collect_duplicates(&self, path: &str, found: &mut Vec<String>) {
+        match self {
+            Self::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    item.collect_duplicates(&format!("{path}[{index}]"), found);
+                }
+            }
+            Self::Object(members) => {
+                let mut seen = BTreeSet::new();
+                for Member { key, value } in members {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    if !seen.insert(key) {
+                        found.push(path.clone());
+                    }
+                    value.collect_duplicates(&path, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The same without what `Value` cannot hold.
     pub(crate) fn to_value(&self) -> Value {
         match self {

@@ -106,16 +106,17 @@ pub fn object(
     })
 }
 
-/// Checks an object that was put together on the server, such as a patched one. The error is the
-/// cause alone, to be wrapped by the caller.
+/// Checks an object that was put together on the server, such as a patched one; `strict` is what
+/// was unusual about the patch itself. The error is the cause alone, to be wrapped by the caller.
 pub(crate) fn checked(
     value: &Value,
     expected: Gvk<'_>,
     validation: FieldValidation,
+    strict: &[String],
 ) -> Result<Decoded, String> {
     let node = Node::from_value(value);
     let actual = TypeMeta::of(&node)?.or(expected);
-    typed_object(&node, &actual, expected, validation, Vec::new())
+    typed_object(&node, &actual, expected, validation, strict.to_vec())
 }
 
 /// The object of this kind with nothing set, as the real server's structs print it.

@@ -22,7 +22,13 @@ fn service() -> Value {
 }
 
 fn strategic(body: &Value) -> Result<Value, Failure> {
-    let decoded = patch(PatchKind::Strategic, &service(), body, SERVICE, FieldValidation::Warn)?;
+    let decoded = patch(
+        PatchKind::Strategic,
+        &service(),
+        &body.clone().into(),
+        SERVICE,
+        FieldValidation::Warn,
+    )?;
     Ok(decoded.value)
 }
 
@@ -75,7 +81,7 @@ fn finalizers_merge_and_are_deleted_as_scalars() {
     let with = json!({"metadata": {"finalizers": ["example.com/b", "example.com/a"]}});
     let first = strategic(&with).expect("merges");
     let body = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/b"]}});
-    let second = patch(PatchKind::Strategic, &first, &body, SERVICE, FieldValidation::Warn);
+    let second = patch(PatchKind::Strategic, &first, &body.into(), SERVICE, FieldValidation::Warn);
     assert_eq!(second.expect("merges").value["metadata"]["finalizers"], json!(["example.com/a"]));
 }
 
@@ -100,7 +106,8 @@ fn a_json_patch_that_does_not_apply_is_422_without_a_cause() {
         json!([{"op": "test", "path": "/spec/type", "value": "NodePort"}]),
         json!([{"op": "replace", "path": "/metadata/labels/none", "value": "b"}]),
     ] {
-        let result = patch(PatchKind::Json, &service(), &body, SERVICE, FieldValidation::Warn);
+        let result =
+            patch(PatchKind::Json, &service(), &body.into(), SERVICE, FieldValidation::Warn);
         assert_eq!(result.expect_err("does not apply"), status::unprocessable_patch());
     }
 }
@@ -119,13 +126,19 @@ fn bodies_of_the_wrong_form_are_400() {
         "error decoding patch: invalid character 'o' in literal null (expecting 'u')"
     );
     assert!(parse(PatchKind::Merge, b"[]").is_err());
+    assert!(parse(PatchKind::Merge, b"null").is_err());
     assert!(parse(PatchKind::Strategic, b"{}").is_ok());
+    for kind in [PatchKind::Json, PatchKind::Strategic] {
+        let nothing = parse(kind, b"null").expect("is an empty patch");
+        let patched = patch(kind, &service(), &nothing, SERVICE, FieldValidation::Strict);
+        assert_eq!(patched.expect("changes nothing").value["spec"], service()["spec"]);
+    }
 }
 
 #[test]
 fn a_merge_patch_of_a_wrong_type_has_neither_kind_nor_name() {
     let body = json!({"spec": {"ports": "x"}});
-    let result = patch(PatchKind::Merge, &service(), &body, SERVICE, FieldValidation::Warn);
+    let result = patch(PatchKind::Merge, &service(), &body.into(), SERVICE, FieldValidation::Warn);
     let failure = result.expect_err("ports is a list");
     assert_eq!((failure.code, failure.reason.as_str()), (422, "Invalid"));
     assert!(failure.message.starts_with(" \"\" is invalid: patch: Invalid value: \"{"));
@@ -140,7 +153,7 @@ fn a_merge_patch_of_a_wrong_type_has_neither_kind_nor_name() {
 #[test]
 fn a_merge_patch_drops_nulls_and_warns_of_unknown_fields() {
     let body = json!({"metadata": {"labels": null}, "spec": {"nonsense": 1, "other": null}});
-    let decoded = patch(PatchKind::Merge, &service(), &body, SERVICE, FieldValidation::Warn);
+    let decoded = patch(PatchKind::Merge, &service(), &body.into(), SERVICE, FieldValidation::Warn);
     let decoded = decoded.expect("merges");
     assert_eq!(decoded.value["metadata"], json!({"name": "s"}));
     assert_eq!(decoded.warnings, ["unknown field \"spec.nonsense\""]);
@@ -153,12 +166,39 @@ fn a_missing_field_passes_a_test_for_null() {
             {"op": "test", "path": format!("{parent}/finalizers"), "value": null},
             {"op": "add", "path": format!("{parent}/finalizers"), "value": ["test.example/f"]}
         ]);
-        patch(PatchKind::Json, &service(), &body, SERVICE, FieldValidation::Warn)
+        patch(PatchKind::Json, &service(), &body.into(), SERVICE, FieldValidation::Warn)
     };
     let added = add_first("/metadata").expect("there are no finalizers");
     assert_eq!(added.value["metadata"]["finalizers"], json!(["test.example/f"]));
     assert_eq!(add_first("/spec/nothing").unwrap_err().code, 422);
     let body = json!([{"op": "test", "path": "/metadata/name", "value": null}]);
-    let refused = patch(PatchKind::Json, &service(), &body, SERVICE, FieldValidation::Warn);
+    let refused = patch(PatchKind::Json, &service(), &body.into(), SERVICE, FieldValidation::Warn);
     assert_eq!(refused.unwrap_err().code, 422);
 }
+
+#[test]
+fn what_is_unusual_about_the_patch_itself_is_judged_too() {
+    let twice = br#"{"spec":{"type":"ClusterIP","type":"ClusterIP","x":1}}"#;
+    let odd = br#"[{"op":"add","op":"add","from_":"x","path":"/metadata/labels/a","value":"b"}]"#;
+    let rows = [
+        (PatchKind::Merge, &twice[..], vec!["duplicate field \"spec.type\"", UNKNOWN]),
+        (PatchKind::Strategic, &twice[..], vec!["duplicate field \"spec.type\"", UNKNOWN]),
+        (
+            PatchKind::Json,
+            &odd[..],
+            vec!["json patch duplicate field \"[0].op\"", "json patch unknown field \"[0].from_\""],
+        ),
+    ];
+    for (kind, body, expected) in rows {
+        let parsed = parse(kind, body).expect("parses");
+        let result = |validation| patch(kind, &service(), &parsed, SERVICE, validation);
+        assert_eq!(result(FieldValidation::Warn).expect("is done").warnings, expected);
+        assert!(result(FieldValidation::Ignore).expect("is done").warnings.is_empty());
+        let refused = result(FieldValidation::Strict).expect_err("is refused");
+        assert_eq!((refused.code, &refused.details["causes"][0]["field"]), (422, &json!("patch")));
+        let why = format!("strict decoding error: {}", expected.join(", "));
+        assert!(refused.message.ends_with(&why), "{}", refused.message);
+    }
+}
+
+const UNKNOWN: &str = "unknown field \"spec.x\"";
