@@ -94,11 +94,41 @@ impl Query {
                 message: "Forbidden: may not be specified for non-apply patch".to_owned(),
             });
         }
+        if matches!(verb, Verb::Create | Verb::Update | Verb::Patch(_)) {
+            let manager = self.get("fieldManager").unwrap_or_default();
+            errors.extend(check_manager(manager, verb == Verb::Patch(PatchType::Apply)));
+        }
         match validation {
             Some(validation) if errors.is_empty() => Ok(validation),
             _ => Err(status::invalid("meta.k8s.io", options_kind(verb), "", &errors)),
         }
     }
+}
+
+/// Errors of `fieldManager`; an apply must name one (apimachinery `ValidateFieldManager`).
+fn check_manager(manager: &str, is_apply: bool) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut refuse = |reason, message: String| {
+        errors.push(FieldError { field: "fieldManager".to_owned(), reason, message });
+    };
+    if is_apply && manager.is_empty() {
+        refuse(CauseReason::Required, "Required value: is required for apply patch".to_owned());
+    }
+    if manager.len() > LONGEST_MANAGER {
+        let text = format!("Too long: may not be more than {LONGEST_MANAGER} bytes");
+        refuse(CauseReason::TooLong, text);
+    }
+    for (position, char) in manager.char_indices() {
+        if char.is_control() || (char.is_whitespace() && char != ' ') {
+            let text = format!(
+                "Invalid value: {}: invalid character U+{:04X} (at position {position})",
+                status::quote(manager),
+                u32::from(char)
+            );
+            refuse(CauseReason::Invalid, text);
+        }
+    }
+    errors
 }
 
 fn options_kind(verb: Verb) -> &'static str {
@@ -131,6 +161,9 @@ fn parse_int(text: &str) -> Result<i64, Failure> {
         status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", status::quote(text)))
     })
 }
+
+/// Bytes.
+const LONGEST_MANAGER: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -169,6 +202,22 @@ mod tests {
              \"Maybe\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
         );
         assert_eq!((failure.code, failure.details["kind"].as_str()), (422, Some("CreateOptions")));
+    }
+
+    #[test]
+    fn a_field_manager_is_short_and_printable_and_named_by_who_applies() {
+        let refused = |query: &str, verb| Query::parse(query).check_write(verb).unwrap_err();
+        let apply = Verb::Patch(PatchType::Apply);
+        assert_eq!(refused("", apply).details["causes"][0]["reason"], "FieldValueRequired");
+        let long = format!("fieldManager={}", "m".repeat(129));
+        assert_eq!(
+            refused(&long, Verb::Create).details["causes"][0]["reason"],
+            "FieldValueTooLong"
+        );
+        let failure = refused("fieldManager=a%0Ab", Verb::Update);
+        assert!(failure.message.ends_with("invalid character U+000A (at position 1)"));
+        assert!(Query::parse("fieldManager=a b").check_write(apply).is_ok());
+        assert!(Query::parse(&long).check_write(Verb::Delete).is_ok());
     }
 
     #[test]

@@ -8,12 +8,12 @@ use wire::decode::FieldValidation;
 use wire::kinds::KindRow;
 use wire::patch::{Patch, PatchKind};
 use wire::rules::meta::resource_version_required;
-use wire::status::{self, CauseReason};
+use wire::status;
 use wire::{apply, patch};
 
 use super::Registry;
 use super::meta;
-use super::refusal::{Outcome, Refusal, bad_option, check, modified, not_found, storage};
+use super::refusal::{Outcome, check, modified, not_found, storage};
 use super::resources::{gvk, set_type, show, show_value};
 use crate::alloc::Reservation;
 use crate::api::{Answer, PatchType, Request};
@@ -73,7 +73,6 @@ impl Registry {
 
     /// PATCH.
     pub(super) async fn patch(&self, request: &Request, kind: PatchType) -> Outcome<Answer> {
-        check_patch_options(request, kind)?;
         let name = request.name();
         let body = request.body.clone().unwrap_or_default();
         loop {
@@ -326,5 +325,3 @@ fn etcd_key(request: &Request) -> String {
         namespace => format!("/registry/{directory}/{namespace}/{}", request.name()),
     }
 }
-
-const LONGEST_MANAGER: usize = 128;
