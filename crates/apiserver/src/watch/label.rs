@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use wire::rules::text;
+use wire::status;
+
 use crate::store::Record;
 
 /// One requirement on one label.
@@ -157,10 +160,25 @@ impl<'a> Parser<'a> {
                 ));
             }
         };
-        if let Some(problem) = key_problem(&key) {
-            return Err(format!("unable to parse requirement: {problem}"));
+        let why = text::qualified_name(&key);
+        if !why.is_empty() {
+            let (key, why) = (status::quote(&key), why.join("; "));
+            // The reference server has no path here and prints that.
+            return Err(format!("unable to parse requirement: <nil>: Invalid value: {key}: {why}"));
         }
         let operator = if negated { Operator::DoesNotExist } else { self.operator()? };
+        if let Operator::In(values) | Operator::NotIn(values) = &operator {
+            for (index, value) in values.iter().enumerate() {
+                let why = text::label_value(value);
+                if !why.is_empty() {
+                    let (value, why) = (status::quote(value), why.join("; "));
+                    return Err(format!(
+                        "unable to parse requirement: values[{index}][{key}]: Invalid value: \
+                         {value}: {why}"
+                    ));
+                }
+            }
+        }
         Ok(Requirement { key, operator })
     }
 
@@ -174,10 +192,10 @@ impl<'a> Parser<'a> {
             Token::Word("notin") => Ok(Operator::NotIn(self.values()?)),
             Token::Equal | Token::DoubleEqual => Ok(Operator::In([self.value()?].into())),
             Token::NotEqual => Ok(Operator::NotIn([self.value()?].into())),
-            Token::Greater => Ok(Operator::GreaterThan(self.number(operator)?)),
-            Token::Less => Ok(Operator::LessThan(self.number(operator)?)),
+            Token::Greater => Ok(Operator::GreaterThan(self.number()?)),
+            Token::Less => Ok(Operator::LessThan(self.number()?)),
             other => Err(format!(
-                "unable to parse requirement: found '{other}', expected: in, notin, =, ==, !=, >, <"
+                "unable to parse requirement: found '{other}', expected: in, notin, =, ==, !=, gt, lt"
             )),
         }
     }
@@ -196,18 +214,19 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn number(&mut self, operator: Token<'_>) -> Result<i64, String> {
+    fn number(&mut self) -> Result<i64, String> {
         let value = self.value()?;
         value.parse().map_err(|_not_a_number| {
             format!(
-                "unable to parse requirement: values[0]: Invalid value: \"{value}\": for '{operator}', the value must be an integer"
+                "unable to parse requirement: values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
             )
         })
     }
 
     fn values(&mut self) -> Result<BTreeSet<String>, String> {
-        if self.next() != Token::Open {
-            return Err("unable to parse requirement: found no '(' after in or notin".to_owned());
+        let open = self.next();
+        if open != Token::Open {
+            return Err(format!("unable to parse requirement: found '{open}' expected: '('"));
         }
         let mut values = BTreeSet::new();
         loop {
@@ -238,18 +257,6 @@ impl<'a> Parser<'a> {
             }
         }
     }
-}
-
-/// The syntax of label keys: an optional DNS prefix and a name of at most 63 characters.
-fn key_problem(key: &str) -> Option<String> {
-    let name = key.rsplit('/').next().unwrap_or(key);
-    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_good = key.matches('/').count() <= 1
-        && (1..=63).contains(&name.len())
-        && name.bytes().all(is_inner)
-        && name.starts_with(|char: char| char.is_ascii_alphanumeric())
-        && name.ends_with(|char: char| char.is_ascii_alphanumeric());
-    (!is_good).then(|| format!("key: Invalid value: \"{key}\": not a label key"))
 }
 
 #[cfg(test)]
@@ -296,5 +303,13 @@ mod tests {
         for selector in [",", "a=b,", "a in b", "a in (b", "=x", "a>x", "a b", "a/b/c", "-a", "!"] {
             assert!(parse(selector).is_err(), "{selector}");
         }
+        assert_eq!(
+            parse("a in b").unwrap_err(),
+            "unable to parse requirement: found 'b' expected: '('"
+        );
+        let why = parse(&format!("a in (b,{})", "c".repeat(64))).unwrap_err();
+        assert!(why.contains("values[1][a]: Invalid value: \"ccc"), "{why}");
+        assert!(why.ends_with("must be no more than 63 characters"), "{why}");
+        assert!(parse("a=b$").unwrap_err().contains("values[0][a]: Invalid value: \"b$\": "));
     }
 }
