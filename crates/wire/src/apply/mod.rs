@@ -150,12 +150,12 @@ pub fn apply(
 
 /// An object of the real server's type system, with its errors.
 fn check_config(config: &Value, gvk: Gvk<'_>, ty: &Type) -> Result<(), Failure> {
-    let (wanted, sent) = (gvk.api_version(), config["apiVersion"].as_str().unwrap_or_default());
-    if sent != wanted {
-        return Err(status::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {sent}, \
-             expected: {wanted}"
-        )));
+    let text = |key: &str| config[key].as_str().unwrap_or_default();
+    let sent = Gvk::from_api_version(text("apiVersion"), text("kind"));
+    if sent != gvk {
+        let Gvk { group, version, kind } = sent;
+        let why = format!("invalid object type: {group}/{version}, Kind={kind}");
+        return Err(status::bad_request(why));
     }
     if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(status::bad_request("metadata.managedFields must be nil"));

@@ -260,3 +260,19 @@ fn the_oldest_updaters_are_summed_up() {
     assert_eq!(entries.len(), 10);
     assert_eq!(entries[0]["manager"], "ancient-changes");
 }
+
+#[test]
+fn a_configuration_of_another_kind_or_version_is_refused() {
+    for (key, value, shown) in [
+        ("kind", json!("Pod"), "/v1, Kind=Pod"),
+        ("kind", Value::Null, "/v1, Kind="),
+        ("apiVersion", json!("v2"), "/v2, Kind=Service"),
+        ("apiVersion", json!("apps/v1"), "apps/v1, Kind=Service"),
+    ] {
+        let mut config = config(&json!({"type": "NodePort"}), &json!({}));
+        config[key] = value;
+        let failure = put(None, &config, "m1").expect_err("is refused");
+        assert_eq!(failure.code, 400);
+        assert_eq!(failure.message, format!("invalid object type: {shown}"));
+    }
+}
