@@ -326,6 +326,8 @@ const LEASES: KindRow = KindRow {
     create_on_update: true,
     unconditional_update: false,
     default: lease::default,
+    prepare_create: lease::prepare_create,
+    prepare_update: lease::prepare_update,
     validate_create: lease::validate_create,
     validate_update: lease::validate_update,
     columns: col::LEASE,

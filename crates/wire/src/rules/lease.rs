@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::error::invalid;
-use super::fields::Fields;
+use super::fields::{Fields, remove};
 use super::{meta, text};
 use crate::kinds::Env;
 use crate::status::FieldError;
@@ -12,6 +12,20 @@ use crate::status::FieldError;
 pub(crate) fn default(lease: &mut Value, _: &Env) {
     if !lease.has("/spec") {
         super::fields::set(lease, "/spec", serde_json::json!({}));
+    }
+}
+
+/// A new Lease is not coordinated: gate CoordinatedLeaderElection is off.
+pub(crate) fn prepare_create(lease: &mut Value, _: &Env) {
+    for pointer in COORDINATED {
+        remove(lease, pointer);
+    }
+}
+
+/// What another server has stored stays.
+pub(crate) fn prepare_update(new: &mut Value, old: &Value, _: &Env) {
+    for pointer in COORDINATED.into_iter().filter(|pointer| !old.has(pointer)) {
+        remove(new, pointer);
     }
 }
 
@@ -36,4 +50,24 @@ pub(crate) fn validate_update(new: &Value, old: &Value, env: &Env) -> Vec<FieldE
     let mut errors = meta::validate_update(new, old);
     errors.extend(validate_create(new, env));
     errors
+}
+
+const COORDINATED: [&str; 2] = ["/spec/strategy", "/spec/preferredHolder"];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::tests::env;
+
+    #[test]
+    fn coordination_is_dropped_unless_it_was_stored() {
+        let mut new = json!({ "spec": { "strategy": "X", "preferredHolder": "h" } });
+        let old = json!({ "spec": { "strategy": "X" } });
+        prepare_update(&mut new, &old, &env());
+        assert_eq!(new, old);
+        prepare_create(&mut new, &env());
+        assert_eq!(new, json!({ "spec": {} }));
+    }
 }
