@@ -177,15 +177,21 @@ fn validate_finalizers(object: &Value) -> Vec<FieldError> {
     let finalizers = object.texts("/metadata/finalizers");
     let mut errors = Vec::new();
     for finalizer in &finalizers {
-        errors.extend(each(field, *finalizer, text::qualified_name(finalizer)));
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            let text = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(invalid(field, *finalizer, text));
-        }
+        errors.extend(validate_finalizer(finalizer, field));
     }
     if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
         let text = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(invalid(field, object.at("/metadata/finalizers").clone(), text));
+    }
+    errors
+}
+
+/// Errors of the name of one finalizer.
+pub(crate) fn validate_finalizer(finalizer: &str, field: &str) -> Vec<FieldError> {
+    let mut errors = each(field, finalizer, text::qualified_name(finalizer));
+    if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+        let text = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(invalid(field, finalizer, text));
     }
     errors
 }

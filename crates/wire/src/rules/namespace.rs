@@ -24,7 +24,9 @@ pub(crate) fn default(namespace: &mut Value, _: &Env) {
 }
 
 /// A new Namespace is Active and waits, on deletion, for its content to go.
-pub(crate) fn prepare_create(namespace: &mut Value, _: &Env) {
+pub(crate) fn prepare_create(namespace: &mut Value, env: &Env) {
+    // A generated name was not there yet when defaults were set.
+    default(namespace, env);
     set(namespace, "/status", json!({ "phase": "Active" }));
     let mut finalizers = namespace.list("/spec/finalizers").to_vec();
     if !finalizers.iter().any(|finalizer| finalizer == "kubernetes") {
@@ -41,7 +43,11 @@ pub(crate) fn prepare_update(new: &mut Value, old: &Value, _: &Env) {
 
 /// All errors of a new Namespace.
 pub(crate) fn validate_create(namespace: &Value, _: &Env) -> Vec<FieldError> {
-    meta::validate(namespace, false, text::dns_label)
+    let mut errors = meta::validate(namespace, false, text::dns_label);
+    for finalizer in namespace.texts("/spec/finalizers") {
+        errors.extend(meta::validate_finalizer(finalizer, "spec.finalizers"));
+    }
+    errors
 }
 
 /// All errors of a changed Namespace.
