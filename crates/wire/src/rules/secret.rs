@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::config_map::{DATA_BYTES, decoded_len, frozen};
-use super::error::{each, immutable, required, too_long};
+use super::error::{each, immutable, invalid, required, too_long};
 use super::fields::{self, Fields, remove, set};
 use super::{meta, text};
 use crate::kinds::Env;
@@ -67,16 +67,31 @@ fn validate_type(secret: &Value) -> Vec<FieldError> {
             }
             &[]
         }
-        "kubernetes.io/dockercfg" => &[".dockercfg"],
-        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => return validate_registries(data, ".dockercfg"),
+        "kubernetes.io/dockerconfigjson" => return validate_registries(data, ".dockerconfigjson"),
         "kubernetes.io/basic-auth" if has("username") || has("password") => &[],
         "kubernetes.io/basic-auth" => &["username", "password"],
-        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/ssh-auth" if data.text("/ssh-privatekey").is_empty() => {
+            return vec![required("data[ssh-privatekey]", "")];
+        }
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         _ => &[],
     };
     let missing = keys.iter().filter(|key| !has(key));
     missing.map(|key| required(format!("data[{key}]"), "")).collect()
+}
+
+/// Credentials of image registries are a JSON object, which errors do not show.
+fn validate_registries(data: &Value, key: &str) -> Vec<FieldError> {
+    let field = format!("data[{key}]");
+    let Some(encoded) = data.get(key).and_then(Value::as_str) else {
+        return vec![required(field, "")];
+    };
+    let decoded = STANDARD.decode(encoded).unwrap_or_default();
+    match serde_json::from_slice::<serde_json::Map<String, Value>>(&decoded) {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![invalid(field, "<secret contents redacted>", error.to_string())],
+    }
 }
 
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
@@ -93,5 +108,20 @@ mod tests {
         let mut secret = json!({ "data": { "a": "MQ==" }, "stringData": { "b": "2" } });
         default(&mut secret, &env());
         assert_eq!(secret, json!({ "data": { "a": "MQ==", "b": "Mg==" }, "type": "Opaque" }));
+    }
+
+    #[test]
+    fn what_the_type_needs_must_be_there_and_well_formed() {
+        let of = |kind: &str, key: &str, value: &str| {
+            let data = json!({ key: STANDARD.encode(value) });
+            let secret = json!({ "type": kind, "data": data });
+            validate_type(&secret).into_iter().map(|error| error.message).collect::<Vec<_>>()
+        };
+        let docker = "kubernetes.io/dockerconfigjson";
+        assert!(of(docker, ".dockerconfigjson", "{\"auths\":{}}").is_empty());
+        assert_eq!(of(docker, "x", "{}"), ["Required value"]);
+        let [why] = &of(docker, ".dockerconfigjson", "secret")[..] else { panic!() };
+        assert!(why.starts_with("Invalid value: \"<secret contents redacted>\": "), "{why}");
+        assert_eq!(of("kubernetes.io/ssh-auth", "ssh-privatekey", ""), ["Required value"]);
     }
 }
