@@ -87,6 +87,17 @@ pub fn cidr(value: &str) -> Vec<String> {
     Vec::new()
 }
 
+/// What is wrong with a CIDR that must be in canonical form as well.
+pub fn canonical_cidr(value: &str) -> Vec<String> {
+    let errors = cidr(value);
+    match value.parse::<IpNet>() {
+        Ok(parsed) if errors.is_empty() && parsed.to_string() != value => {
+            vec![format!("must be in canonical form ({})", quote(&parsed.to_string()))]
+        }
+        _ => errors,
+    }
+}
+
 /// Errors of an address that may not be unspecified, loopback or link-local.
 pub(crate) fn not_special(field: &str, value: &str) -> Vec<FieldError> {
     let Some(address) = parse_sloppy(value).map(unmapped) else {

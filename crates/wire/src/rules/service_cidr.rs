@@ -27,14 +27,18 @@ pub(crate) fn validate_create(cidr: &Value, _: &Env) -> Vec<FieldError> {
     let family = |cidr: &str| ip::parse_cidr_sloppy(cidr).map(|net| net.addr().is_ipv4());
     match cidrs.as_slice() {
         [] => errors.push(required(field, "at least one CIDR required")),
-        [first, second] if family(first).is_none() || family(first) == family(second) => {
+        [first, second]
+            if family(first).is_none()
+                || family(second).is_none()
+                || family(first) == family(second) =>
+        {
             let text = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 \
                         and 2001:db8::/64";
             errors.push(invalid(field, list.clone(), text));
         }
         [_] | [_, _] => {
             for (index, cidr) in cidrs.into_iter().enumerate() {
-                errors.extend(each(format!("{field}[{index}]"), cidr, ip::cidr(cidr)));
+                errors.extend(each(format!("{field}[{index}]"), cidr, ip::canonical_cidr(cidr)));
             }
         }
         _ => {
@@ -59,7 +63,7 @@ pub(crate) fn validate_update(new: &Value, old: &Value, _: &Env) -> Vec<FieldErr
         }
     }
     for (index, cidr) in now.iter().enumerate().skip(before.len()) {
-        errors.extend(each(format!("spec.cidrs[{index}]"), *cidr, ip::cidr(cidr)));
+        errors.extend(each(format!("spec.cidrs[{index}]"), *cidr, ip::canonical_cidr(cidr)));
     }
     errors
 }
@@ -83,11 +87,13 @@ mod tests {
     fn bad_ranges_are_refused_where_upstream_says() {
         // S17.
         use CauseReason::{Invalid, Required};
-        let rows: [(&str, &[&str], &str, CauseReason); 4] = [
+        let rows: [(&str, &[&str], &str, CauseReason); 6] = [
             ("E32", &[], "spec.cidrs", Required),
             ("E33", &["10.0.0.0/24", "fd00::/112", "10.1.0.0/24"], "spec.cidrs", Invalid),
             ("E33", &["10.0.0.0/24", "10.1.0.0/24"], "spec.cidrs", Invalid),
             ("E34", &["10.0.0.1/24"], "spec.cidrs[0]", Invalid),
+            ("", &["FD00::/112"], "spec.cidrs[0]", Invalid),
+            ("", &["10.0.0.0/24", "text"], "spec.cidrs", Invalid),
         ];
         for (row, cidrs, field, reason) in rows {
             let errors = validate_create(&range(cidrs), &env());

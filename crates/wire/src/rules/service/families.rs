@@ -97,14 +97,12 @@ pub(super) fn validate_cluster_ips(service: &Value, old: Option<&Value>) -> Vec<
     }
     if addresses.len() > 2 {
         errors.push(invalid("spec.clusterIPs", list.clone(), "may only hold up to 2 values"));
-        return errors;
     }
     if malformed {
         return errors;
     }
-    if let [first, second] = addresses.as_slice()
-        && family_of(first) == family_of(second)
-    {
+    let has = |family| addresses.iter().any(|address| family_of(address) == Some(family));
+    if addresses.len() > 1 && !(has("IPv4") && has("IPv6")) {
         let text = "may specify no more than one IP for each IP family";
         errors.push(invalid("spec.clusterIPs", list.clone(), text));
     }
