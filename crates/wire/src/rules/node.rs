@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::error::{each, forbidden, invalid, not_supported, required};
-use super::fields::{Fields, copy, set};
+use super::error::{duplicate, each, forbidden, invalid, not_supported, required};
+use super::fields::{Fields, copy, remove, set};
 use super::{ip, meta, text};
 use crate::kinds::Env;
 use crate::status::FieldError;
@@ -37,6 +37,8 @@ pub(crate) fn default(node: &mut Value, _: &Env) {
 
 /// A new Node takes no pods until it is ready (admission plugin TaintNodesByCondition).
 pub(crate) fn prepare_create(node: &mut Value, _: &Env) {
+    // Dynamic configuration of kubelets is gone from Kubernetes.
+    remove(node, "/spec/configSource");
     let mut taints = node.list("/spec/taints").to_vec();
     let known =
         |taint: &Value| (taint.text("/key"), taint.text("/effect")) == (NOT_READY, "NoSchedule");
@@ -92,7 +94,7 @@ pub(crate) fn validate_status(new: &Value, old: &Value, _: &Env) -> Vec<FieldErr
         let earlier = &new.list("/status/addresses")[..index];
         if earlier.iter().any(|known| (known.text("/type"), known.text("/address")) == pair) {
             let field = format!("status.addresses[{index}]");
-            errors.push(super::error::duplicate(field, address.clone()));
+            errors.push(duplicate(field, address.clone()));
         }
     }
     errors
@@ -119,8 +121,19 @@ fn validate_taints(node: &Value) -> Vec<FieldError> {
             }
             _ => {}
         }
+        let pair =
+            |taint: &Value| (taint.text("/key").to_owned(), taint.text("/effect").to_owned());
+        if node.list("/spec/taints")[..index].iter().any(|other| pair(other) == pair(taint)) {
+            errors.push(duplicate_taint(field, taint));
+        }
     }
     errors
+}
+
+fn duplicate_taint(field: String, taint: &Value) -> FieldError {
+    let mut error = duplicate(field, taint.clone());
+    error.message.push_str(": taints must be unique by key and effect pair");
+    error
 }
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";

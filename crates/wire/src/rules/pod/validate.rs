@@ -9,7 +9,7 @@ use crate::kinds::Env;
 use crate::rules::error::{duplicate, each, invalid, not_supported, required};
 use crate::rules::fields::Fields;
 use crate::rules::meta::{self, validate_annotations, validate_labels};
-use crate::rules::text;
+use crate::rules::{ip, text};
 use crate::status::FieldError;
 
 /// All errors of a new Pod.
@@ -71,6 +71,76 @@ fn validate_spec(spec: &Value, field: &str) -> Vec<FieldError> {
         let text = "must be greater than or equal to 0";
         errors.push(invalid(format!("{field}.terminationGracePeriodSeconds"), grace, text));
     }
+    errors.extend(validate_names(spec, field));
+    errors.extend(validate_tolerations(spec, field));
+    for (index, gate) in spec.list("/readinessGates").iter().enumerate() {
+        let kind = gate.text("/conditionType");
+        let field = format!("{field}.readinessGates[{index}].conditionType");
+        errors.extend(each(field, kind, text::qualified_name(kind)));
+    }
+    errors
+}
+
+/// How the pod finds names besides the cluster's.
+fn validate_names(spec: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for alias in spec.list("/hostAliases") {
+        let address = alias.text("/ip");
+        errors.extend(each(format!("{field}.hostAliases.ip"), address, ip::address(address)));
+        for name in alias.texts("/hostnames") {
+            let field = format!("{field}.hostAliases.hostnames");
+            errors.extend(each(field, name, text::dns_subdomain(name)));
+        }
+    }
+    if spec.text("/dnsPolicy") == "None" {
+        let field = format!("{field}.dnsConfig");
+        if !spec.has("/dnsConfig") {
+            let text = "must provide `dnsConfig` when `dnsPolicy` is None";
+            errors.push(required(field, text));
+        } else if spec.list("/dnsConfig/nameservers").is_empty() {
+            let text = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            errors.push(required(format!("{field}.nameservers"), text));
+        }
+    }
+    errors
+}
+
+fn validate_tolerations(spec: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, toleration) in spec.list("/tolerations").iter().enumerate() {
+        let field = format!("{field}.tolerations[{index}]");
+        let (key, operator) = (toleration.text("/key"), toleration.text("/operator"));
+        let (value, effect) = (toleration.text("/value"), toleration.text("/effect"));
+        if !key.is_empty() {
+            errors.extend(each(format!("{field}.key"), key, text::qualified_name(key)));
+        } else if operator != "Exists" {
+            let text = "operator must be Exists when `key` is empty, which means \"match all \
+                        values and all keys\"";
+            errors.push(invalid(format!("{field}.operator"), operator, text));
+        }
+        if toleration.has("/tolerationSeconds") && effect != "NoExecute" {
+            let text = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+            errors.push(invalid(format!("{field}.effect"), effect, text));
+        }
+        match operator {
+            "" | "Equal" => {
+                errors.extend(each(format!("{field}.operator"), value, text::label_value(value)));
+            }
+            "Exists" if !value.is_empty() => {
+                let text = "value must be empty when `operator` is 'Exists'";
+                errors.push(invalid(format!("{field}.operator"), value, text));
+            }
+            "Exists" => {}
+            other => {
+                let known = ["Equal", "Exists"];
+                errors.push(not_supported(format!("{field}.operator"), other, &known));
+            }
+        }
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        if !effect.is_empty() && !effects.contains(&effect) {
+            errors.push(not_supported(format!("{field}.effect"), effect, &effects));
+        }
+    }
     errors
 }
 
@@ -92,4 +162,59 @@ fn validate_volumes<'a>(spec: &'a Value, field: &str) -> (Vec<FieldError>, BTree
         }
     }
     (errors, names)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::tests::outcome;
+    use crate::status::CauseReason::{Invalid, NotSupported, Required};
+
+    #[test]
+    fn names_gates_and_tolerations_are_checked() {
+        let rows = [
+            (json!({ "hostAliases": [{ "ip": "x" }] }), "spec.hostAliases.ip", Invalid),
+            (json!({ "dnsPolicy": "None" }), "spec.dnsConfig", Required),
+            (
+                json!({ "dnsPolicy": "None", "dnsConfig": {} }),
+                "spec.dnsConfig.nameservers",
+                Required,
+            ),
+            (
+                json!({ "readinessGates": [{ "conditionType": "a b" }] }),
+                "spec.readinessGates[0].conditionType",
+                Invalid,
+            ),
+            (json!({ "tolerations": [{}] }), "spec.tolerations[0].operator", Invalid),
+            (
+                json!({ "tolerations": [{ "key": "k", "operator": "Near" }] }),
+                "spec.tolerations[0].operator",
+                NotSupported,
+            ),
+            (
+                json!({ "tolerations": [{ "key": "k", "effect": "X" }] }),
+                "spec.tolerations[0].effect",
+                NotSupported,
+            ),
+            (
+                json!({ "tolerations": [{ "operator": "Exists", "tolerationSeconds": 1 }] }),
+                "spec.tolerations[0].effect",
+                Invalid,
+            ),
+        ];
+        for (fields, field, reason) in rows {
+            let mut spec = json!({
+                "containers": [{ "name": "c", "image": "i", "imagePullPolicy": "Always",
+                    "terminationMessagePolicy": "File" }],
+                "restartPolicy": "Always", "dnsPolicy": "ClusterFirst",
+            });
+            assert_eq!(validate_spec(&spec, "spec"), []);
+            for (key, value) in fields.as_object().into_iter().flatten() {
+                spec[key] = value.clone();
+            }
+            assert_eq!(outcome(&validate_spec(&spec, "spec")), [(field, reason)], "{fields}");
+        }
+    }
 }
