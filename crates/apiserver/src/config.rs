@@ -7,6 +7,8 @@ use std::str::FromStr;
 use model::IpNet;
 use thiserror::Error;
 
+pub use crate::audit::Rotation;
+
 /// Settings of one API server. Each field names the flag that it stands for.
 #[derive(Debug)]
 pub struct ApiserverConfig {
@@ -47,6 +49,8 @@ pub struct ApiserverConfig {
     pub authorization_mode: Vec<AuthorizationMode>,
     /// `--audit-log-path`: events as JSON lines; `-` is stdout.
     pub audit_log_path: Option<PathBuf>,
+    /// `--audit-log-maxsize`, `--audit-log-maxbackup` and `--audit-log-maxage`.
+    pub audit_log_rotation: Rotation,
     /// `--audit-policy-file`; without it metadata of every request is written.
     pub audit_policy_file: Option<PathBuf>,
     /// `--service-account-issuer`: the first issues tokens, all are believed. Empty: one of our
@@ -127,6 +131,7 @@ impl ApiserverConfig {
                 .collect(),
             authorization_mode: vec![AuthorizationMode::Node, AuthorizationMode::Rbac],
             audit_log_path: None,
+            audit_log_rotation: Rotation::default(),
             audit_policy_file: None,
             service_account_issuer: Vec::new(),
             api_audiences: Vec::new(),

@@ -142,7 +142,8 @@ async fn server(
         None => StaticTokens::default(),
     };
     let policy = config.audit_policy_file.as_deref();
-    let audit = config.audit_log_path.as_deref().map(|log| Audit::open(log, policy)).transpose()?;
+    let open = |log: &Path| Audit::open(log, config.audit_log_rotation, policy);
+    let audit = config.audit_log_path.as_deref().map(open).transpose()?;
     let service_accounts = ServiceAccountTokens::new(
         &pki.service_account_key()?,
         &config.service_account_issuer,

@@ -365,6 +365,15 @@ pub(crate) struct Apiserver {
     /// Issuer of service account tokens; the first issues, all are believed
     #[arg(long, value_name = "URL")]
     pub(crate) service_account_issuer: Vec<String>,
+    /// Megabytes after which the audit log is put aside [0: 100]
+    #[arg(long, default_value_t = 0, value_name = "MB")]
+    pub(crate) audit_log_maxsize: u32,
+    /// How many audit logs put aside are kept [0: all]
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) audit_log_maxbackup: u32,
+    /// Days that audit logs put aside are kept [0: for ever]
+    #[arg(long, default_value_t = 0, value_name = "DAYS")]
+    pub(crate) audit_log_maxage: u32,
     /// Audiences whose tokens are good here [default: the issuer]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) api_audiences: Vec<String>,

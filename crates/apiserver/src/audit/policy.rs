@@ -7,12 +7,30 @@ use thiserror::Error;
 
 use crate::authz::{Asked, Attributes, Resource};
 
-/// Which requests are written down, and at which stages. The first rule that fits decides; what
-/// no rule fits is not written.
+/// Which requests are written down, how much of them, and at which stages. The first rule that
+/// fits decides; what no rule fits is not written.
 #[derive(Debug)]
 pub(super) struct Policy {
     rules: Vec<Rule>,
     omit_stages: Vec<Stage>,
+    omit_managed_fields: bool,
+}
+
+/// What a policy says of one request.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Wanted {
+    /// How much is written down.
+    pub(super) level: Level,
+    omitted: Vec<Stage>,
+    /// Whether `metadata.managedFields` are left out of bodies.
+    pub(super) omits_managed_fields: bool,
+}
+
+impl Wanted {
+    /// Whether an event is written at this stage.
+    pub(super) fn at(&self, stage: Stage) -> bool {
+        self.level > Level::None && !self.omitted.contains(&stage)
+    }
 }
 
 /// When an event is written.
@@ -24,8 +42,22 @@ pub(super) enum Stage {
     ResponseStarted,
     /// The answer is complete.
     ResponseComplete,
-    /// Something went very wrong; never the case here.
+    /// The server panicked while it answered.
     Panic,
+}
+
+/// How much of a request is written down.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Debug)]
+pub(super) enum Level {
+    /// Nothing.
+    #[default]
+    None,
+    /// Who did what, when, and what came of it.
+    Metadata,
+    /// The request's body as well.
+    Request,
+    /// The bodies of request and answer as well.
+    RequestResponse,
 }
 
 /// Why a policy cannot be used.
@@ -53,7 +85,7 @@ impl Policy {
     /// Metadata of every request.
     pub(super) fn everything() -> Self {
         let all = Rule { level: Level::Metadata, ..Rule::default() };
-        Self { rules: vec![all], omit_stages: Vec::new() }
+        Self { rules: vec![all], omit_stages: Vec::new(), omit_managed_fields: false }
     }
 
     /// Reads a file.
@@ -72,21 +104,25 @@ impl Policy {
             return Err("it has no rules".to_owned());
         }
         for (index, rule) in file.rules.iter().enumerate() {
-            if matches!(rule.level, Level::Request | Level::RequestResponse) {
-                return Err(format!(
-                    "rules[{index}].level: bodies are never written down here; use Metadata"
-                ));
-            }
+            rule.check().map_err(|reason| format!("rules[{index}].{reason}"))?;
         }
-        Ok(Self { rules: file.rules, omit_stages: file.omit_stages })
+        Ok(Self {
+            rules: file.rules,
+            omit_stages: file.omit_stages,
+            omit_managed_fields: file.omit_managed_fields,
+        })
     }
 
-    /// Whether this request is written down at this stage.
-    pub(super) fn wants(&self, request: &Attributes<'_>, stage: Stage) -> bool {
-        let Some(rule) = self.rules.iter().find(|rule| rule.fits(request)) else { return false };
-        rule.level != Level::None
-            && !self.omit_stages.contains(&stage)
-            && !rule.omit_stages.contains(&stage)
+    /// How this request is written down.
+    pub(super) fn wants(&self, request: &Attributes<'_>) -> Wanted {
+        let Some(rule) = self.rules.iter().find(|rule| rule.fits(request)) else {
+            return Wanted::default();
+        };
+        Wanted {
+            level: rule.level,
+            omitted: self.omit_stages.iter().chain(&rule.omit_stages).copied().collect(),
+            omits_managed_fields: rule.omit_managed_fields.unwrap_or(self.omit_managed_fields),
+        }
     }
 }
 
@@ -101,9 +137,8 @@ struct File {
     rules: Vec<Rule>,
     #[serde(default)]
     omit_stages: Vec<Stage>,
-    /// There are none at level Metadata.
-    #[serde(default, rename = "omitManagedFields")]
-    _omit_managed_fields: serde::de::IgnoredAny,
+    #[serde(default)]
+    omit_managed_fields: bool,
 }
 
 #[derive(Default, Deserialize, Debug)]
@@ -124,8 +159,8 @@ struct Rule {
     urls: Vec<String>,
     #[serde(default)]
     omit_stages: Vec<Stage>,
-    #[serde(default, rename = "omitManagedFields")]
-    _omit_managed_fields: serde::de::IgnoredAny,
+    #[serde(default)]
+    omit_managed_fields: Option<bool>,
 }
 
 #[derive(Default, Deserialize, Debug)]
@@ -139,16 +174,33 @@ struct GroupResources {
     resource_names: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize, Debug)]
-enum Level {
-    #[default]
-    None,
-    Metadata,
-    Request,
-    RequestResponse,
-}
-
 impl Rule {
+    /// What kube-apiserver refuses of a rule (apiserver `audit/validation`).
+    fn check(&self) -> Result<(), String> {
+        let about_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if about_resources && !self.urls.is_empty() {
+            return Err("nonResourceURLs: rules cannot apply to both regular resources and \
+                        non-resource URLs"
+                .to_owned());
+        }
+        for (index, url) in self.urls.iter().enumerate() {
+            if url != "*" && !url.starts_with('/') {
+                return Err(format!("nonResourceURLs[{index}]: {url} must start with '/'"));
+            }
+            if url.strip_suffix('*').unwrap_or(url).contains('*') {
+                return Err(format!("nonResourceURLs[{index}]: '*' is only valid at the end"));
+            }
+        }
+        for (index, group) in self.resources.iter().enumerate() {
+            if group.resources.is_empty() && !group.resource_names.is_empty() {
+                return Err(format!(
+                    "resources[{index}].resourceNames: requires at least one resource"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Empty lists fit everything.
     fn fits(&self, request: &Attributes<'_>) -> bool {
         let has = |list: &[String], wanted: &str| {
@@ -208,8 +260,9 @@ mod tests {
 
     fn wants(policy: &str, user: &str, verb: &str, asked: Asked<'_>) -> bool {
         let user = User { name: user.to_owned(), ..User::default() };
-        let policy = Policy::parse(policy).unwrap();
-        policy.wants(&Attributes { user: &user, verb, asked }, Stage::ResponseComplete)
+        let wanted = Policy::parse(policy).unwrap().wants(&Attributes { user: &user, verb, asked });
+        assert!(!wanted.at(Stage::RequestReceived), "is left out by the policy");
+        wanted.at(Stage::ResponseComplete)
     }
 
     #[test]
@@ -249,7 +302,17 @@ rules:
     #[test]
     fn what_cannot_be_followed_is_refused() {
         for (policy, why) in [
-            ("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]", "Metadata"),
+            ("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: All}]", "All"),
+            (
+                "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, \
+                 namespaces: [a], nonResourceURLs: [/a]}]",
+                "rules[0].nonResourceURLs",
+            ),
+            (
+                "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, \
+                 nonResourceURLs: [/a*b]}]",
+                "at the end",
+            ),
             ("apiVersion: v1\nkind: Policy\nrules: [{level: None}]", "v1 Policy"),
             ("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: []", "no rules"),
             ("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, x: 1}]", "x"),

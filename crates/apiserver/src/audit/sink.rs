@@ -1,10 +1,11 @@
 //! Where events are written: a file, or stdout.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+
+use super::rotate::{Rotated, Rotation};
 
 /// A thread that writes lines. Requests never wait for the disk: when it cannot keep up, lines
 /// are lost, and the log says so.
@@ -14,13 +15,12 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Appends to a file that only its owner may read; `-` is stdout.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Appends to a file that only its owner may read; `-` is stdout, which is not rotated.
+    pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
         let out: Box<dyn Write + Send> = if path == Path::new("-") {
             Box::new(io::stdout())
         } else {
-            use std::os::unix::fs::OpenOptionsExt;
-            Box::new(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?)
+            Box::new(Rotated::open(path, rotation)?)
         };
         let (sender, receiver) = sync_channel(QUEUE);
         let writer = std::thread::Builder::new()

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::Response;
+use serde_json::Value;
 use wire::status::{self, Failure};
 
 use super::Server;
 use super::negotiate::Format;
 use super::reply::{self, Body};
 use crate::api::{Answer, WatchEvent};
+use crate::audit::Draft;
 use crate::encode::Encoder;
 
 /// Encodes an answer. `format` is that of failures.
@@ -41,6 +43,37 @@ pub(crate) fn respond(
         }
         Answer::Watch(events) => (watch(server, events, encoder), Vec::new()),
         Answer::Failure(failure, warnings) => (reply::failure(&failure, format), warnings),
+    }
+}
+
+/// Tells the audit log what is answered, in JSON: a `Status` always, other objects and lists when
+/// it wants bodies. Failures are told by [`reply::failure`].
+pub(crate) fn tell(
+    draft: &mut Draft,
+    answer: &Answer,
+    encoder: impl FnOnce() -> Result<Encoder, Failure>,
+) {
+    let wanted = draft.wants_response_body();
+    let parse = |json: &[u8]| serde_json::from_slice::<Value>(json).ok();
+    match answer {
+        Answer::Object { object, .. } if object.value()["kind"] == "Status" => {
+            draft.status(&object.value());
+        }
+        Answer::Object { object, .. } if wanted => {
+            let encoded = encoder().and_then(|encoder| encoder.object(object)).ok();
+            encoded
+                .and_then(|json| parse(&json))
+                .into_iter()
+                .for_each(|it| draft.response_body(it));
+        }
+        Answer::List { items, resource_version, more } if wanted => {
+            let encoded = encoder()
+                .and_then(|encoder| encoder.list(items.clone(), *resource_version, more.clone()));
+            let whole: Option<Vec<u8>> =
+                encoded.ok().map(|pieces| pieces.into_iter().flatten().collect());
+            whole.and_then(|json| parse(&json)).into_iter().for_each(|it| draft.response_body(it));
+        }
+        _ => {}
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) fn not_found() -> Response<Body> {
     text(404, "404 page not found\n")
 }
 
-/// A `Status`, in the encoding that the client asked for.
+/// A `Status`, in the encoding that the client asked for. The audit log finds the failure among
+/// the response's extensions.
 pub(crate) fn failure(failure: &Failure, format: Format) -> Response<Body> {
     let json = Bytes::from(failure.to_value().to_string());
     let (format, body) = match encode::render(format, json.clone()) {
@@ -44,6 +45,7 @@ pub(crate) fn failure(failure: &Failure, format: Format) -> Response<Body> {
         Err(_) => (Format::Json, json),
     };
     let mut response = bytes(failure.code, format.content_type(), body);
+    response.extensions_mut().insert(failure.clone());
     if let Some(seconds) = failure.details["retryAfterSeconds"].as_u64() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

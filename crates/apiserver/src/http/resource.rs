@@ -13,7 +13,8 @@ use super::query::Query;
 use super::reply::{self, Body};
 use super::serve::Call;
 use super::{Server, input, output};
-use crate::api::{Answer, Request, Stored, Verb};
+use crate::api::{Answer, Options, Request, Stored, Verb};
+use crate::audit::Draft;
 use crate::authz::review::{self, Question};
 use crate::encode::Encoder;
 use crate::proxy;
@@ -38,6 +39,7 @@ pub(crate) async fn respond(
     server: &Arc<Server>,
     call: Call,
     path: ResourcePath,
+    draft: Option<&mut Draft>,
 ) -> Response<Body> {
     let Some(served) = Served::find(&path) else { return reply::not_found() };
     let plain = Format::json_for(call.request.headers(), &call.query);
@@ -53,7 +55,7 @@ pub(crate) async fn respond(
         Ok(negotiated) => negotiated,
         Err(failure) => return reply::failure(&failure, plain),
     };
-    match answer(server, call, path, &served, negotiated).await {
+    match answer(server, call, path, (&served, negotiated), draft).await {
         Ok(response) => response,
         Err(failure) => reply::failure(&failure, negotiated.format),
     }
@@ -107,8 +109,8 @@ async fn answer(
     server: &Arc<Server>,
     call: Call,
     path: ResourcePath,
-    served: &Served,
-    negotiated: Negotiated,
+    (served, negotiated): (&Served, Negotiated),
+    mut draft: Option<&mut Draft>,
 ) -> Result<Response<Body>, Failure> {
     check_name(&path)?;
     let Call { request, query, user, .. } = call;
@@ -129,24 +131,22 @@ async fn answer(
     let decoded = input::decode(&head.headers, &bytes, verb, expected, validation)?;
     let deprecation = Some(served.row.deprecation).filter(|text| !text.is_empty());
     let mut warnings: Vec<String> = deprecation.map(str::to_owned).into_iter().collect();
+    let mut strict = Vec::new();
     let body = decoded.map(|decoded| {
         warnings.extend(decoded.warnings);
-    let mut strict = Vec::new();
+        strict = decoded.strict;
         decoded.value
     });
-        strict = decoded.strict;
+    if let (Some(draft), Some(body)) = (&mut draft, &body) {
+        draft.request_body(body);
+    }
     if matches!(verb, Verb::Delete | Verb::DeleteCollection)
         && let Some(body) = &body
     {
         input::merge_delete_options(&mut options, body);
     }
     if let (Verb::Watch, Some(name)) = (verb, &path.name) {
-        // The deprecated watch of one object is a watch of all, narrowed to its name.
-        let narrowed = format!("metadata.name={name}");
-        options.field_selector = match options.field_selector.as_str() {
-            "" => narrowed,
-            selector => format!("{selector},{narrowed}"),
-        };
+        narrow_to(&mut options, name);
     }
     let answer = if path.subresource.as_deref() == Some("token") {
         token(server, &path, body.as_ref())
@@ -170,10 +170,23 @@ async fn answer(
         };
         server.registry.call(request).await
     };
+    if let Some(draft) = draft {
+        let plain = Negotiated { format: Format::Json, ..negotiated };
+        output::tell(draft, &answer, || Encoder::new(served.row, plain, &query));
+    }
     let (mut response, more) = output::respond(server, answer, encoder, negotiated.format);
     warnings.extend(more);
     reply::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// The deprecated watch of one object is a watch of all, narrowed to its name.
+fn narrow_to(options: &mut Options, name: &str) {
+    let narrowed = format!("metadata.name={name}");
+    options.field_selector = match options.field_selector.as_str() {
+        "" => narrowed,
+        selector => format!("{selector},{narrowed}"),
+    };
 }
 
 /// Names that cannot be part of a storage key (apimachinery `IsValidPathSegmentName`).

@@ -44,22 +44,32 @@ pub(crate) async fn serve(
     let _counted = server.metrics.count_request();
     let draft = server.audit.as_ref();
     let draft = draft.map(|audit| Draft::new(audit, &request, &audit_id, peer.address));
-    let mut seen = Seen { labels: RequestLabels::default(), draft, is_long: false };
+    let mut seen = Seen { labels: RequestLabels::default(), draft, is_long: false, is_known: true };
     let plain = Format::json_for(
         request.headers(),
         &Query::parse(request.uri().query().unwrap_or_default()),
     );
     let mut response = match understand(&server, &peer, request, &mut seen) {
-        Ok((call, Target::Resource(path))) => resource::respond(&server, call, path).await,
+        Ok((call, Target::Resource(path))) => {
+            resource::respond(&server, call, path, seen.draft.as_mut()).await
+        }
         Ok((call, Target::Other)) => other(&server, &call).await,
         Err(failure) => reply::failure(&failure, plain),
     };
-    let Seen { mut labels, draft, is_long } = seen;
+    let Seen { mut labels, mut draft, is_long, is_known } = seen;
     labels.code = response.status().as_u16();
     server.metrics.answered(&labels, start.elapsed());
     tracing::debug!(verb = labels.verb, resource = labels.resource, code = labels.code, "answered");
     response.headers_mut().insert(AUDIT_ID, audit_id);
+    let failure = response.extensions_mut().remove::<Failure>();
+    if let (Some(draft), Some(failure)) = (&mut draft, failure) {
+        draft.status(&failure.to_value());
+    }
     match draft {
+        Some(draft) if !is_known => {
+            draft.unauthenticated(labels.code);
+            response
+        }
         Some(draft) if is_long => {
             let ended = draft.started(labels.code);
             let kept = move |frame| {
@@ -83,6 +93,8 @@ struct Seen {
     draft: Option<Draft>,
     /// Whether the answer may go on for long.
     is_long: bool,
+    /// Whether somebody is behind the credentials.
+    is_known: bool,
 }
 
 /// Authenticates, takes the path apart and authorizes.
@@ -107,6 +119,8 @@ fn understand(
     let mut refused = |user: &User| {
         let attributes = Attributes { user, verb, asked: asked.clone() };
         seen.draft.iter_mut().for_each(|draft| draft.asked(&attributes, None, version));
+        seen.is_known = !user.name.is_empty();
+        seen.draft.iter_mut().filter(|_| seen.is_known).for_each(Draft::received);
     };
     let headers = request.headers();
     let user = server
@@ -120,6 +134,7 @@ fn understand(
     let decision = authorizer.authorize(&attributes);
     if let Some(draft) = &mut seen.draft {
         draft.asked(&attributes, by, version);
+        draft.received();
         draft.decided(&decision);
     }
     decision?;

@@ -8,7 +8,7 @@ use crate::harness::{Lines, TestServer, whole};
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 /// As user `somebody`, or as whom the headers say.
-async fn ask(
+pub(crate) async fn ask(
     server: &TestServer,
     token: &str,
     method: &str,
@@ -185,55 +185,6 @@ async fn acting_as_somebody_needs_a_right_and_gives_his() {
     let (code, _) = ask(&server, "Bearer T", "GET", "/api/v1/nodes", &masters, &Value::Null).await;
     assert_eq!(code, 200);
     server.stop().await;
-}
-
-#[tokio::test]
-async fn who_did_what_is_written_down() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("audit.log");
-    let server = TestServer::start_with(|config| {
-        config.audit_log_path = Some(log.clone());
-    })
-    .await;
-    let path = "/api/v1/namespaces/default/services/s";
-    ask(&server, "Bearer U", "GET", path, &[("user-agent", "test")], &Value::Null).await;
-    let actor = [("impersonate-user", "x")];
-    ask(&server, "Bearer T", "GET", path, &actor, &Value::Null).await;
-    ask(&server, "Bearer wrong", "GET", "/version", &[], &Value::Null).await;
-    let watch = "/api/v1/services?watch=1&timeoutSeconds=1";
-    ask(&server, "Bearer T", "GET", watch, &[], &Value::Null).await;
-    // The log is complete when the server has ended.
-    server.stop().await;
-    let text = std::fs::read_to_string(&log).unwrap();
-    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told = |event: &Value| {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let code = event["responseStatus"]["code"].as_u64().unwrap_or_default();
-        let [verb, user, stage] = [&event["verb"], &event["user"]["username"], &event["stage"]];
-        (text(user), text(verb), text(stage), code)
-    };
-    let row = |user: &str, verb: &str, stage: &str, code| {
-        (user.to_owned(), verb.to_owned(), stage.to_owned(), code)
-    };
-    let told: Vec<_> = events.iter().map(told).collect();
-    for expected in [
-        row("somebody", "get", "RequestReceived", 0),
-        row("somebody", "get", "ResponseComplete", 403),
-        row("", "get", "ResponseComplete", 401),
-        row("admin", "get", "ResponseComplete", 403),
-        row("admin", "watch", "ResponseStarted", 200),
-        row("admin", "watch", "ResponseComplete", 200),
-    ] {
-        assert!(told.contains(&expected), "{expected:?} is not in {told:?}");
-    }
-    let refused = &events[1];
-    assert_eq!(
-        refused["objectRef"],
-        json!({ "resource": "services", "namespace": "default", "name": "s", "apiVersion": "v1" })
-    );
-    assert_eq!(refused["annotations"]["authorization.k8s.io/decision"], "forbid");
-    assert_eq!((&refused["userAgent"], &refused["level"]), (&json!("test"), &json!("Metadata")));
-    assert!(events.iter().any(|event| event["impersonatedUser"]["username"] == "x"));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use apiserver::config::ApiserverConfig;
+use apiserver::config::{ApiserverConfig, Rotation};
 use apiserver::tls::Pki;
 use daemon::controller::{ControllerName, Selection};
 use tokio::sync::oneshot;
@@ -81,6 +81,11 @@ fn configuration(arguments: Apiserver) -> anyhow::Result<ApiserverConfig> {
     config.kubelet_preferred_address_types = arguments.kubelet_preferred_address_types;
     config.authorization_mode = arguments.authorization_mode;
     config.audit_log_path = arguments.audit_log_path;
+    config.audit_log_rotation = Rotation {
+        max_size: arguments.audit_log_maxsize,
+        max_backup: arguments.audit_log_maxbackup,
+        max_age: arguments.audit_log_maxage,
+    };
     config.audit_policy_file = arguments.audit_policy_file;
     config.service_account_issuer = arguments.service_account_issuer;
     config.api_audiences = arguments.api_audiences;
