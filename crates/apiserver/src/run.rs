@@ -176,11 +176,9 @@ fn dialer(config: &ApiserverConfig, pki: &Pki) -> Result<Dialer, RunError> {
             cert_pem: read("--kubelet-client-certificate", cert)?,
             key_pem: read("--kubelet-client-key", key)?,
         },
-        None => pki.kept_client(
-            "apiserver-kubelet-client",
-            "kube-apiserver-kubelet-client",
-            &["system:masters"],
-        )?,
+        None => {
+            pki.kept_client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", &[])?
+        }
     };
     let authority = match &config.kubelet_certificate_authority {
         Some(path) => read("--kubelet-certificate-authority", path)?,

@@ -98,6 +98,9 @@ pub(crate) struct Up {
     /// Port of the API server on 127.0.0.1 [default: any free one]
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
+    /// Write logs/audit.log as this audit.k8s.io/v1 Policy wants it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
     /// Return when everything answers; `portolan down` ends the lab
     #[arg(long)]
     pub(crate) detach: bool,
@@ -359,12 +362,9 @@ pub(crate) struct Apiserver {
     /// Audit log, one JSON line per event; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log_path: Option<PathBuf>,
-    /// Which requests to log, levels None and Metadata [default: Metadata of all]
+    /// Which requests to log, and how much of them [default: Metadata of all]
     #[arg(long, value_name = "FILE", requires = "audit_log_path")]
     pub(crate) audit_policy_file: Option<PathBuf>,
-    /// Issuer of service account tokens; the first issues, all are believed
-    #[arg(long, value_name = "URL")]
-    pub(crate) service_account_issuer: Vec<String>,
     /// Megabytes after which the audit log is put aside [0: 100]
     #[arg(long, default_value_t = 0, value_name = "MB")]
     pub(crate) audit_log_maxsize: u32,
@@ -374,6 +374,9 @@ pub(crate) struct Apiserver {
     /// Days that audit logs put aside are kept [0: for ever]
     #[arg(long, default_value_t = 0, value_name = "DAYS")]
     pub(crate) audit_log_maxage: u32,
+    /// Issuer of service account tokens; the first issues, all are believed
+    #[arg(long, value_name = "URL")]
+    pub(crate) service_account_issuer: Vec<String>,
     /// Audiences whose tokens are good here [default: the issuer]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) api_audiences: Vec<String>,

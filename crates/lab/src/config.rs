@@ -27,6 +27,8 @@ pub struct LabConfig {
     pub detach: bool,
     /// Port of the API server on 127.0.0.1; `None` takes the last one used or any free one.
     pub api_port: Option<u16>,
+    /// An audit policy: with it the API server writes `logs/audit.log` in the state folder.
+    pub audit_policy_file: Option<PathBuf>,
 }
 
 impl Default for LabConfig {
@@ -38,6 +40,7 @@ impl Default for LabConfig {
             manifests: Vec::new(),
             detach: false,
             api_port: None,
+            audit_policy_file: None,
         }
     }
 }

@@ -15,6 +15,7 @@
 //! ```
 
 mod aggregate;
+mod deployed;
 mod escalation;
 mod live;
 mod node;

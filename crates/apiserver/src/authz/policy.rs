@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use super::deployed::{self, Deployed};
 use super::rule::{PolicyRule, compact, missing};
 use super::{RBAC_GROUP, aggregate};
 use crate::bootstrap::BootstrapError;
@@ -21,13 +22,21 @@ use crate::registry::own::Kind;
 /// The object and what the registry said.
 pub(crate) async fn reconcile(registry: &Registry) -> Result<(), BootstrapError> {
     let Policy { roles, bindings } = Policy::parse(TEXT);
-    let all = roles
-        .into_iter()
-        .map(|(name, role)| (CLUSTER_ROLES, name, role))
-        .chain(bindings.into_iter().map(|(name, binding)| (CLUSTER_BINDINGS, name, binding)));
+    let of_cluster = |kind: Kind, (name, object): (String, Value)| Deployed {
+        kind,
+        namespace: String::new(),
+        name,
+        object,
+    };
+    let deployed = deployed::roles_and_bindings().map_err(|error| BootstrapError {
+        object: "the manifests in deploy/rbac".to_owned(),
+        message: error.to_string(),
+    })?;
+    let all = (roles.into_iter().map(|role| of_cluster(CLUSTER_ROLES, role)))
+        .chain(bindings.into_iter().map(|binding| of_cluster(CLUSTER_BINDINGS, binding)))
+        .chain(deployed);
     // All at once: the store makes few commits of them.
-    let written =
-        join_all(all.map(|(kind, name, wanted)| keep(registry, kind, name, wanted))).await;
+    let written = join_all(all.map(|wanted| keep(registry, wanted))).await;
     written.into_iter().collect::<Result<(), _>>()?;
     aggregate::settle(registry).await;
     Ok(())
@@ -41,11 +50,9 @@ pub(super) fn rules_of_role(name: &str) -> Vec<PolicyRule> {
 
 async fn keep(
     registry: &Registry,
-    kind: Kind,
-    name: String,
-    wanted: Value,
+    Deployed { kind, namespace, name, object: wanted }: Deployed,
 ) -> Result<(), BootstrapError> {
-    let Some(own) = registry.own(kind, "", &name) else { return Ok(()) };
+    let Some(own) = registry.own(kind, &namespace, &name) else { return Ok(()) };
     let result = match own.get() {
         None => own.create(wanted).await,
         Some(present) => match completed(&present, &wanted) {

@@ -11,6 +11,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose,
 };
 use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
@@ -127,20 +128,28 @@ impl Pki {
     }
 
     /// The client certificate kept as `<file>.crt` and `<file>.key`, issued anew when it is
-    /// missing, not of this authority, or about to expire.
+    /// missing, of another authority, user or groups, or about to expire.
     pub fn kept_client(
         &self,
         file: &str,
         common_name: &str,
         organizations: &[&str],
     ) -> Result<CertKey, PkiError> {
-        self.kept(file, &[], || self.client(common_name, organizations))
+        let is_wanted = |cert: &X509Certificate<'_>| {
+            let subject = cert.subject();
+            let user: Vec<_> = subject.iter_common_name().map(|name| name.as_str()).collect();
+            let groups: Vec<_> = subject.iter_organization().map(|name| name.as_str()).collect();
+            user == [Ok(common_name)]
+                && groups.iter().flatten().eq(organizations.iter())
+                && groups.len() == organizations.len()
+        };
+        self.kept(file, is_wanted, || self.client(common_name, organizations))
     }
 
     /// The serving certificate kept as `<file>.crt` and `<file>.key`, issued anew also when it
     /// lacks one of the names.
     pub fn kept_server(&self, file: &str, names: &[String]) -> Result<CertKey, PkiError> {
-        self.kept(file, names, || self.server(names))
+        self.kept(file, |cert| covers(cert, names), || self.server(names))
     }
 
     /// Writes `<name>.kubeconfig`, readable by the owner only, and says where it is.
@@ -181,12 +190,12 @@ impl Pki {
     fn kept(
         &self,
         file: &str,
-        names: &[String],
+        is_wanted: impl FnOnce(&X509Certificate<'_>) -> bool,
         issue: impl FnOnce() -> Result<CertKey, PkiError>,
     ) -> Result<CertKey, PkiError> {
         let _lock = lock(&self.dir)?;
         if let Some(kept) = stored(&self.dir, file)?
-            && usable(&kept.cert_pem, &self.ca.cert_pem, names)
+            && usable(&kept.cert_pem, &self.ca.cert_pem, is_wanted)
         {
             return Ok(kept);
         }
@@ -238,8 +247,12 @@ fn valid_for(params: &mut CertificateParams, lifetime: Duration) {
     params.not_after = (now + lifetime).into();
 }
 
-/// Whether a kept certificate is of this authority, lasts, and covers the names.
-fn usable(cert_pem: &str, ca_pem: &str, names: &[String]) -> bool {
+/// Whether a kept certificate is of this authority, lasts, and says what is wanted.
+fn usable(
+    cert_pem: &str,
+    ca_pem: &str,
+    is_wanted: impl FnOnce(&X509Certificate<'_>) -> bool,
+) -> bool {
     let (Ok((_, cert)), Ok((_, ca))) =
         (parse_x509_pem(cert_pem.as_bytes()), parse_x509_pem(ca_pem.as_bytes()))
     else {
@@ -249,13 +262,15 @@ fn usable(cert_pem: &str, ca_pem: &str, names: &[String]) -> bool {
     let lasts = cert.validity().time_to_expiration().is_some_and(|left| {
         left.whole_seconds() > i64::try_from(RENEW_BEFORE.as_secs()).unwrap_or(i64::MAX)
     });
+    lasts && cert.verify_signature(Some(ca.public_key())).is_ok() && is_wanted(&cert)
+}
+
+fn covers(cert: &X509Certificate<'_>, names: &[String]) -> bool {
     let covered: Vec<String> = match cert.subject_alternative_name() {
         Ok(Some(extension)) => extension.value.general_names.iter().filter_map(alt_name).collect(),
         _ => Vec::new(),
     };
-    lasts
-        && cert.verify_signature(Some(ca.public_key())).is_ok()
-        && names.iter().all(|name| covered.contains(name))
+    names.iter().all(|name| covered.contains(name))
 }
 
 fn alt_name(name: &GeneralName<'_>) -> Option<String> {
@@ -350,6 +365,17 @@ mod tests {
         let pki = Pki::open(two.path()).unwrap();
         save(two.path(), "admin", foreign.clone()).unwrap();
         assert_ne!(pki.admin().unwrap(), foreign);
+    }
+
+    #[test]
+    fn a_certificate_of_other_groups_is_not_reused() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::open(folder.path()).unwrap();
+        let master = pki.kept_client("c", "controller", &["system:masters"]).unwrap();
+        let plain = pki.kept_client("c", "controller", &[]).unwrap();
+        assert_ne!(plain, master);
+        assert_eq!(pki.kept_client("c", "controller", &[]).unwrap(), plain);
+        assert_ne!(pki.kept_client("c", "another", &[]).unwrap(), plain);
     }
 
     #[test]

@@ -149,8 +149,8 @@ fn kubeconfig(pki: &Path, addresses: &[SocketAddr]) -> anyhow::Result<PathBuf> {
         _ => {}
     }
     let pki = Pki::open(pki)?;
-    let client =
-        pki.kept_client("controller", "system:kube-controller-manager", &["system:masters"])?;
+    // Its rights are those of deploy/rbac/controller.yaml.
+    let client = pki.kept_client("controller", "portolan:controller", &[])?;
     Ok(pki.keep_kubeconfig("controller", &format!("https://{address}"), &client)?)
 }
 

@@ -25,6 +25,11 @@ pub(crate) fn up(arguments: &Up) -> anyhow::Result<()> {
         manifests: manifests.into_iter().map(|manifest| manifest.value).collect(),
         detach: arguments.detach,
         api_port: arguments.api_port,
+        audit_policy_file: arguments
+            .audit_policy_file
+            .as_deref()
+            .map(|path| std::path::absolute(path).context("find --audit-policy-file"))
+            .transpose()?,
         ..LabConfig::default()
     };
     if !arguments.pool.is_empty() {

@@ -18,3 +18,4 @@ mod manifests;
 mod names;
 mod nodes;
 mod reach;
+mod rights;

@@ -47,16 +47,19 @@ pub(super) async fn boot(
     let pki = Pki::open(state.apiserver().join("pki")).map_err(|error| start_error(&error))?;
     let api_url = format!("https://127.0.0.1:{port}");
     write_kubeconfigs(&config, &state, &pki, &api_url, inside)?;
-    let apiserver = apiserver(&topology, &state).run(
+    let apiserver = apiserver(&config, &topology, &state).run(
         children.clone(),
         &state,
         vec![host.into(), fabric.into()],
     )?;
     let controller =
         controller(&config, &topology, &state).run(children.clone(), &state, Vec::new())?;
-    let client = cluster::Client::from_kubeconfig(&state.kubeconfig())
-        .await
-        .map_err(|error| start_error(&error))?;
+    let client = connect(&state.kubeconfig()).await?;
+    let mut kubelets = Vec::new();
+    for index in 0..config.nodes {
+        let user = format!("kubelet-{}", AddressPlan::node_name(index));
+        kubelets.push(connect(&kubeconfig_of(&state, &user)).await?);
+    }
     let (client_root, node_roots) = roots(&config, &state)?;
     let lab = Lab {
         view: View::start(&client),
@@ -72,6 +75,7 @@ pub(super) async fn boot(
         client_root,
         node_roots,
         client,
+        kubelets,
         pki,
         api_url,
     };
@@ -129,8 +133,8 @@ pub(super) fn agent(lab: &Lab, index: u16) -> Result<Running, LabError> {
     )
 }
 
-fn apiserver(topology: &Topology, state: &StateDir) -> Component {
-    Component {
+fn apiserver(config: &LabConfig, topology: &Topology, state: &StateDir) -> Component {
+    let mut component = Component {
         name: "apiserver".to_owned(),
         arguments: vec![
             "apiserver".to_owned(),
@@ -141,13 +145,20 @@ fn apiserver(topology: &Topology, state: &StateDir) -> Component {
             format!("--service-node-port-range={}", AddressPlan::NODE_PORTS),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             "--anonymous-auth=false".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=ServiceAccount".to_owned(),
             // The others run in a process of their own, see `controller`.
             "--controllers=root-ca-certificate-publisher-controller".to_owned(),
         ],
         namespace: topology.fabric.clone(),
         root: None,
+    };
+    if let Some(policy) = &config.audit_policy_file {
+        let log = state.logs().join("audit.log");
+        component.arguments.push(format!("--audit-log-path={}", log.display()));
+        component.arguments.push(format!("--audit-policy-file={}", policy.display()));
     }
+    component
 }
 
 fn controller(config: &LabConfig, topology: &Topology, state: &StateDir) -> Component {
@@ -203,20 +214,23 @@ fn write_kubeconfigs(
     let inside = format!("https://{inside}");
     let admin = pki.admin().map_err(|error| start_error(&error))?;
     write_private(&state.kubeconfig(), kubeconfig(api_url, pki.ca_pem(), &admin).as_bytes())?;
-    let mut users = vec![(
-        "controller".to_owned(),
-        "system:kube-controller-manager".to_owned(),
-        "system:masters",
-    )];
+    // The controller's and the agents' rights are those of deploy/rbac, the kubelets' those of
+    // the Node authorizer.
+    let mut users =
+        vec![("controller".to_owned(), "portolan:controller".to_owned(), None, inside.as_str())];
     for index in 0..config.nodes {
         let node = AddressPlan::node_name(index);
-        users.push((format!("agent-{node}"), format!("system:node:{node}"), "system:nodes"));
+        let agent = format!("portolan:agent:{node}");
+        users.push((format!("agent-{node}"), agent, Some("portolan:agents"), &inside));
+        let kubelet = format!("system:node:{node}");
+        // Kubelets work in the supervisor, which lives in the host's network namespace.
+        users.push((format!("kubelet-{node}"), kubelet, Some("system:nodes"), api_url));
     }
-    for (file, user, group) in users {
-        let own = pki.client(&user, &[group]).map_err(|error| start_error(&error))?;
+    for (file, user, group, server) in users {
+        let own = pki.client(&user, group.as_slice()).map_err(|error| start_error(&error))?;
         write_private(
             &kubeconfig_of(state, &file),
-            kubeconfig(&inside, pki.ca_pem(), &own).as_bytes(),
+            kubeconfig(server, pki.ca_pem(), &own).as_bytes(),
         )?;
     }
     Ok(())
@@ -239,6 +253,10 @@ fn roots(
         })
         .collect::<Result<_, _>>()?;
     Ok((make("client", "")?, nodes))
+}
+
+async fn connect(kubeconfig: &std::path::Path) -> Result<cluster::Client, LabError> {
+    cluster::Client::from_kubeconfig(kubeconfig).await.map_err(|error| start_error(&error))
 }
 
 fn kubeconfig_of(state: &StateDir, user: &str) -> std::path::PathBuf {

@@ -10,9 +10,8 @@ use crate::up::chain;
 
 /// Who applies; the field manager of server-side apply.
 const MANAGER: &str = "portolan-up";
-/// ClusterRole and ClusterRoleBinding of the cluster DNS.
-const DNS_ROLE: &str = "portolan:cluster-dns";
-const RBAC: &str = "rbac.authorization.k8s.io/v1";
+/// The account to which deploy/rbac/dns.yaml gives its rights.
+const DNS_ACCOUNT: &str = "portolan-dns";
 /// Served kinds whose objects lie in no namespace.
 const CLUSTER_SCOPED: [&str; 6] =
     ["Namespace", "Node", "ServiceCIDR", "IPAddress", "ClusterRole", "ClusterRoleBinding"];
@@ -22,29 +21,10 @@ const CLUSTER_SCOPED: [&str; 6] =
 pub(crate) fn dns() -> Vec<Value> {
     let [v4, v6] = AddressPlan::dns();
     let labels = json!({"k8s-app": "kube-dns"});
-    let reads = json!(["get", "list", "watch"]);
     let metadata = |name: &str| json!({"name": name, "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}});
     let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": 53});
     vec![
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("cluster-dns")}),
-        json!({
-            "apiVersion": RBAC, "kind": "ClusterRole",
-            "metadata": {"name": DNS_ROLE, "labels": labels},
-            "rules": [
-                {"apiGroups": [""], "resources": ["services", "nodes"], "verbs": reads},
-                {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": reads},
-            ],
-        }),
-        json!({
-            "apiVersion": RBAC, "kind": "ClusterRoleBinding",
-            "metadata": {"name": DNS_ROLE, "labels": labels},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": DNS_ROLE,
-            },
-            "subjects": [
-                {"kind": "ServiceAccount", "name": "cluster-dns", "namespace": "kube-system"},
-            ],
-        }),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(DNS_ACCOUNT)}),
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata("kube-dns"),
             "spec": {
@@ -62,7 +42,7 @@ pub(crate) fn dns() -> Vec<Value> {
                 "template": {
                     "metadata": {"labels": labels},
                     "spec": {
-                        "serviceAccountName": "cluster-dns",
+                        "serviceAccountName": DNS_ACCOUNT,
                         "dnsPolicy": "Default",
                         "containers": [dns_container()],
                     },

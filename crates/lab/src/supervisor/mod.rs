@@ -50,7 +50,10 @@ pub(crate) struct Lab {
     topology: RefCell<Topology>,
     client_root: Root,
     node_roots: Vec<Root>,
+    /// The user's: may do everything.
     client: cluster::Client,
+    /// The kubelets', by node.
+    kubelets: Vec<cluster::Client>,
     view: view::View,
     pki: apiserver::tls::Pki,
     api_url: String,

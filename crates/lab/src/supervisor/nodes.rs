@@ -24,13 +24,16 @@ impl Node {
     pub(super) fn start(lab: &Lab, index: u16) -> Result<Self, LabError> {
         let name = AddressPlan::node_name(index);
         let namespace = lab.node_namespace(index)?;
+        let Some(client) = lab.kubelets.get(usize::from(index)).cloned() else {
+            return Err(LabError::Refused { message: format!("the lab has no node {name:?}") });
+        };
         let agent = boot::agent(lab, index)?;
         let config = KubeletConfig {
             index,
             name,
             namespace,
             children: lab.children.clone(),
-            client: lab.client.clone(),
+            client,
             view: lab.view.clone(),
             run: lab.state.run().join("pods"),
             logs: lab.state.logs().join("pods"),
