@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange};
-use model::{Cluster, Family, Ingress, IpMode, Reason, Service, ServiceName, Write};
+use model::{
+    Cluster, Family, Ingress, IpMode, Reason, Service, ServiceName, ServicePort, TrafficPolicy,
+    Write,
+};
 
 use crate::Reconciled;
 use crate::events::Reporter;
@@ -20,6 +23,8 @@ const REPORTER: Reporter =
 pub(crate) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 /// Addresses that a Service asks for, separated by commas; `spec.loadBalancerIP` can name only one.
 const REQUEST: &str = "portolan.dev/load-balancer-ips";
+/// Services of one namespace with the same value may share an address (C29).
+const SHARING_KEY: &str = "portolan.dev/load-balancer-sharing-key";
 /// The `loadBalancerClass` that we answer to besides none.
 const CLASS: &str = "portolan";
 
@@ -67,7 +72,7 @@ impl AddressPool {
 }
 
 /// Gives every load balancer that is ours its addresses, and takes them back. One pass over all
-/// Services, so that two of them can never get the same address.
+/// Services, so that two of them can never get the same address unless both want to share it.
 ///
 /// Addresses that a Service already has are kept while they are in the pool; then those asked for are
 /// given, and then the first free ones, older Services first (C21). Without a pool nobody controls
@@ -84,7 +89,7 @@ pub fn load_balancer(cluster: &Cluster, pool: &AddressPool) -> Reconciled {
     }
     ours.sort_by_key(|service| (service.meta.created, service.name()));
     let mut allocation = Allocation::new(cluster, pool, &ours);
-    for service in &ours {
+    for &service in &ours {
         allocation.keep(service);
     }
     for service in ours {
@@ -115,6 +120,7 @@ fn release(service: &Service, writes: &mut Vec<Write>) {
     if is_foreign || !is_held(service) {
         return;
     }
+    // C30.
     writes.push(REPORTER.normal(&service.meta, "DeletingLoadBalancer", "Deleting load balancer"));
     writes.push(ingress_write(service, Vec::new()));
     writes.push(finalizer_write(service, false));
@@ -126,14 +132,14 @@ struct Allocation<'a> {
     pool: &'a AddressPool,
     /// Addresses that nobody may have: those of the nodes.
     forbidden: BTreeSet<IpAddr>,
-    owners: BTreeMap<IpAddr, ServiceName>,
+    owners: BTreeMap<IpAddr, Vec<&'a Service>>,
     given: BTreeMap<ServiceName, BTreeMap<Family, IpAddr>>,
     /// Addresses that somebody asks for by name are given to others last.
     requested: BTreeSet<IpAddr>,
 }
 
 impl<'a> Allocation<'a> {
-    fn new(cluster: &Cluster, pool: &'a AddressPool, services: &[&Service]) -> Self {
+    fn new(cluster: &Cluster, pool: &'a AddressPool, services: &[&'a Service]) -> Self {
         Self {
             pool,
             forbidden: cluster.nodes.values().flat_map(|node| node.internal_ips.clone()).collect(),
@@ -144,20 +150,21 @@ impl<'a> Allocation<'a> {
     }
 
     /// Keeps what the Service has, unless it asks for another address now.
-    fn keep(&mut self, service: &Service) {
+    fn keep(&mut self, service: &'a Service) {
         let requests = requests(service).addresses;
         for address in present(service) {
             let family = Family::of(address);
             let wanted = requests.iter().find(|other| Family::of(**other) == family);
             let is_wanted = wanted.is_none_or(|wanted| *wanted == address);
-            if is_wanted && service.families.contains(&family) && self.refusal(address).is_none() {
+            let is_free = self.refusal(service, address).is_none();
+            if is_wanted && service.families.contains(&family) && is_free {
                 self.give(service, address);
             }
         }
     }
 
     /// Gives the Service an address of every family that it still lacks; says what failed (C22).
-    fn complete(&mut self, service: &Service) -> Vec<Reason> {
+    fn complete(&mut self, service: &'a Service) -> Vec<Reason> {
         let Requests { addresses, invalid } = requests(service);
         let mut failures: Vec<Reason> = invalid;
         for &family in &service.families {
@@ -166,8 +173,8 @@ impl<'a> Allocation<'a> {
             }
             let requested = addresses.iter().find(|address| Family::of(**address) == family);
             let answer = match requested {
-                Some(&address) => self.refusal(address).map_or(Ok(address), Err),
-                None => self.first_free(family),
+                Some(&address) => self.refusal(service, address).map_or(Ok(address), Err),
+                None => self.shared(service, family).map_or_else(|| self.first_free(family), Ok),
             };
             match answer {
                 Ok(address) => self.give(service, address),
@@ -181,9 +188,9 @@ impl<'a> Allocation<'a> {
     }
 
     /// What the Service has is better than nothing while it cannot have what it asks for.
-    fn keep_present(&mut self, service: &Service, family: Family) {
+    fn keep_present(&mut self, service: &'a Service, family: Family) {
         let address = present(service).find(|address| Family::of(*address) == family);
-        if let Some(address) = address.filter(|address| self.refusal(*address).is_none()) {
+        if let Some(address) = address.filter(|address| self.refusal(service, *address).is_none()) {
             self.give(service, address);
         }
     }
@@ -192,26 +199,34 @@ impl<'a> Allocation<'a> {
         self.given.get(&service.name())
     }
 
-    fn give(&mut self, service: &Service, address: IpAddr) {
+    fn give(&mut self, service: &'a Service, address: IpAddr) {
         let name = service.name();
-        let given = self.given.entry(name.clone()).or_default();
+        let given = self.given.entry(name).or_default();
         if given.contains_key(&Family::of(address)) {
             return;
         }
         given.insert(Family::of(address), address);
-        self.owners.insert(address, name);
+        self.owners.entry(address).or_default().push(service);
     }
 
-    /// Why nobody can be given this address now.
-    fn refusal(&self, address: IpAddr) -> Option<Reason> {
+    /// Why the Service cannot be given this address now.
+    fn refusal(&self, service: &Service, address: IpAddr) -> Option<Reason> {
         if !self.pool.contains(address) {
             return Some(Reason::Other(format!("{address} is not in the address pool")));
         }
         if self.forbidden.contains(&address) {
             return Some(Reason::Other(format!("{address} belongs to a node")));
         }
-        let owner = self.owners.get(&address)?;
-        Some(Reason::Other(format!("{address} belongs to Service {owner}")))
+        let owners = self.owners.get(&address)?;
+        let obstacle = owners.iter().find_map(|owner| obstacle(service, owner))?;
+        Some(Reason::Other(format!("{address} {obstacle}")))
+    }
+
+    /// An address that others have and want to share with this Service.
+    fn shared(&self, service: &Service, family: Family) -> Option<IpAddr> {
+        sharing_key(service)?;
+        let mut taken = self.owners.keys().filter(|address| Family::of(**address) == family);
+        taken.find(|address| self.refusal(service, **address).is_none()).copied()
     }
 
     fn first_free(&self, family: Family) -> Result<IpAddr, Reason> {
@@ -229,6 +244,36 @@ impl<'a> Allocation<'a> {
             })
         })
     }
+}
+
+/// Why a Service cannot share an address with another that has it (C29): both must want to, no
+/// port may be in both, and each node that answers for one must be able to answer for the other.
+fn obstacle(service: &Service, owner: &Service) -> Option<String> {
+    let name = owner.name();
+    let key = sharing_key(service);
+    let in_reach = service.meta.namespace == owner.meta.namespace;
+    if key.is_none() || key != sharing_key(owner) || !in_reach {
+        return Some(format!("belongs to Service {name}"));
+    }
+    let both = |one: &&ServicePort| {
+        owner.ports.iter().any(|other| (one.protocol, one.port) == (other.protocol, other.port))
+    };
+    if let Some(port) = service.ports.iter().find(both) {
+        let (port, protocol) = (port.port, port.protocol);
+        return Some(format!("is shared by Service {name}, which has port {port}/{protocol} too"));
+    }
+    let local = |service: &Service| service.external_traffic_policy == TrafficPolicy::Local;
+    if (local(service) || local(owner)) && service.selector != owner.selector {
+        return Some(format!(
+            "is shared by Service {name}: with externalTrafficPolicy Local both need the same \
+             selector"
+        ));
+    }
+    None
+}
+
+fn sharing_key(service: &Service) -> Option<&str> {
+    service.meta.annotations.get(SHARING_KEY).map(String::as_str).filter(|key| !key.is_empty())
 }
 
 /// The addresses that a Service has in its status.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{
-    Family, Ingress, IpMode, LoadBalancer, Reason, Service, ServiceName, ServiceType, Write,
+    Family, Ingress, IpMode, LoadBalancer, Port, Protocol, Reason, Service, ServiceName,
+    ServicePort, ServiceType, TrafficPolicy, Write,
 };
 use plan::AddressPool;
 use proptest::prelude::*;
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 use crate::fixtures::{IntoObject as _, cluster, meta, node, seconds, service};
 use crate::server::Server;
 
+const SHARING_KEY: &str = "portolan.dev/load-balancer-sharing-key";
 const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 
 fn pool(networks: &[&str]) -> AddressPool {
@@ -190,6 +192,88 @@ fn a_deleted_service_gives_its_address_back_and_loses_the_finalizer() {
     assert_eq!(reasons(&writes), ["DeletingLoadBalancer", "DeletedLoadBalancer"]);
     let service = &server.cluster.services[&ServiceName::new("default", "a")];
     assert!(service.meta.finalizers.is_empty());
+}
+
+#[test]
+fn events_tell_when_a_load_balancer_comes_and_goes() {
+    // C30.
+    let mut server = server([balanced("a", 1)]);
+    let pool = pool(&["192.0.2.8/30"]);
+    let writes = settle(&mut server, &pool);
+    assert_eq!(reasons(&writes), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
+    let service = server.cluster.services.values_mut().next().unwrap();
+    Arc::make_mut(service).kind = ServiceType::ClusterIp;
+    let writes = settle(&mut server, &pool);
+    assert_eq!(reasons(&writes), ["DeletingLoadBalancer", "DeletedLoadBalancer"]);
+}
+
+fn sharing(name: &str, created: i64, ports: &[(Protocol, u16)]) -> Service {
+    let mut service = balanced(name, created);
+    service.meta.annotations.insert(SHARING_KEY.to_owned(), "dns".to_owned());
+    let port = service.ports[0].clone();
+    service.ports = ports
+        .iter()
+        .map(|(protocol, number)| ServicePort {
+            protocol: *protocol,
+            port: Port::new(*number).unwrap(),
+            ..port.clone()
+        })
+        .collect();
+    service
+}
+
+#[test]
+fn services_that_want_to_share_an_address_on_disjoint_ports() {
+    // C29.
+    let mut elsewhere = sharing("elsewhere", 5, &[(Protocol::Tcp, 99)]);
+    elsewhere.meta.namespace = "other".into();
+    let mut server = server([
+        sharing("udp", 1, &[(Protocol::Udp, 53)]),
+        sharing("tcp", 2, &[(Protocol::Tcp, 53)]),
+        sharing("again", 3, &[(Protocol::Tcp, 80), (Protocol::Udp, 53)]),
+        balanced("alone", 4),
+        elsewhere,
+    ]);
+    settle(&mut server, &pool(&["192.0.2.8/29"]));
+    assert_eq!(addresses(&server, "udp"), ["192.0.2.8"]);
+    assert_eq!(addresses(&server, "tcp"), ["192.0.2.8"]);
+    assert_eq!(addresses(&server, "again"), ["192.0.2.9"]);
+    assert_eq!(addresses(&server, "alone"), ["192.0.2.10"]);
+    let name = ServiceName::new("other", "elsewhere");
+    let ingress = &server.cluster.services[&name].load_balancer().unwrap().ingress;
+    assert_eq!(ingress[..], [Ingress::Ip("192.0.2.11".parse().unwrap(), IpMode::Vip)]);
+}
+
+#[test]
+fn who_asks_for_a_shared_address_is_told_what_is_in_the_way() {
+    // C29.
+    let request = |service: Service| {
+        let mut service = service;
+        let requested = "192.0.2.8".parse().ok();
+        service.kind = ServiceType::LoadBalancer(LoadBalancer { requested, ..Default::default() });
+        service
+    };
+    let owner = request(sharing("owner", 1, &[(Protocol::Tcp, 53)]));
+    let mut local = request(sharing("local", 2, &[(Protocol::Udp, 53)]));
+    local.external_traffic_policy = TrafficPolicy::Local;
+    local.selector.insert("app".to_owned(), "other".to_owned());
+    let same = request(sharing("same", 3, &[(Protocol::Tcp, 53)]));
+    let mut server = server([owner, local, same]);
+    let pool = pool(&["192.0.2.8/30"]);
+    settle(&mut server, &pool);
+    let report = plan::load_balancer(&server.cluster, &pool).report;
+    let told: Vec<String> = report.iter().map(ToString::to_string).collect();
+    let shared = "192.0.2.8 is shared by Service default/owner";
+    assert_eq!(
+        told,
+        [
+            format!(
+                "Service default/local: {shared}: with externalTrafficPolicy Local both need the \
+                 same selector"
+            ),
+            format!("Service default/same: {shared}, which has port 53/TCP too"),
+        ]
+    );
 }
 
 #[test]
