@@ -206,8 +206,9 @@ async fn reserve(registry: &Registry, service: &Value, address: IpAddr, replace:
     }
 }
 
-/// Frees an address of the allocator that no Service uses, and says when to look again.
-async fn free_leaked(registry: &Registry, object: &Value, now: Timestamp) -> Duration {
+/// Frees an address of the allocator that no Service uses, and says when to look again (A14).
+/// Those that people have made are theirs (A15).
+pub(super) async fn free_leaked(registry: &Registry, object: &Value, now: Timestamp) -> Duration {
     let Ok(address) = meta::text(object, "name").parse::<IpAddr>() else { return RESYNC };
     if !is_managed(object) || uses(registry, owner_of(object), address) {
         return RESYNC;

@@ -78,8 +78,8 @@ async fn settle(own: &Own<'_>, cidr: &Value) -> Duration {
     set_ready(own, cidr, "True", "", READY).await
 }
 
-/// Lets a range go when nothing depends on it.
-async fn terminate(
+/// Lets a range go when nothing depends on it (A18).
+pub(super) async fn terminate(
     registry: &Registry,
     own: &Own<'_>,
     cidr: &Value,

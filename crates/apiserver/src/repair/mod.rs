@@ -10,6 +10,8 @@ mod addresses;
 mod cidrs;
 mod events;
 mod ports;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

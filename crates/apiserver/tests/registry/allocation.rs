@@ -232,3 +232,45 @@ async fn of_many_that_want_one_address_one_gets_it() {
     let results = futures::future::join_all(creates).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
 }
+
+#[tokio::test]
+async fn errors_of_allocation_are_reported_alone() {
+    // S11.
+    let world = World::new().await;
+    let bad_port = json!([{ "port": 80, "name": "BAD" }]);
+    let rows = [
+        (json!({ "ipFamilyPolicy": "Dual" }), "spec.ipFamilyPolicy"),
+        (json!({ "clusterIP": "10.96.0.1" }), "spec.clusterIPs"),
+        (json!({ "type": "NodePort" }), "spec.ports[0].nodePort"),
+        (json!({}), "spec.ports[0].name"),
+    ];
+    for (mut spec, field) in rows {
+        spec["ports"] = bad_port.clone();
+        if spec["type"] == "NodePort" {
+            spec["ports"][0]["nodePort"] = 1.into();
+        }
+        let failure = world.create(SERVICES, service("s", spec)).await.unwrap_err();
+        let causes = failure.details["causes"].as_array().unwrap();
+        let fields: Vec<_> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+        assert_eq!(fields, [field]);
+    }
+}
+
+#[tokio::test]
+async fn new_external_addresses_are_refused_where_they_are_denied() {
+    // S25.
+    let world = World::new().await;
+    let spec = json!({ "externalIPs": ["192.0.2.1", "192.0.2.2"] });
+    world.create(SERVICES, service("old", spec)).await.unwrap();
+    let world = world.reopened(|config| config.deny_external_ips = true).await;
+    let spec = json!({ "externalIPs": ["192.0.2.1"] });
+    let failure = world.create(SERVICES, service("new", spec)).await.unwrap_err();
+    assert_eq!((failure.code, failure.reason.as_str()), (403, "Forbidden"));
+    let change = |addresses: Value| json!({ "spec": { "externalIPs": addresses } });
+    let path = "services/default/old";
+    world.merge(path, json!({ "metadata": { "labels": { "a": "b" } } })).await.unwrap();
+    let failure = world.merge(path, change(json!(["192.0.2.1", "192.0.2.3"]))).await.unwrap_err();
+    assert_eq!(failure.code, 403);
+    world.merge(path, change(json!(["192.0.2.2"]))).await.unwrap();
+    world.merge(path, change(Value::Null)).await.unwrap();
+}

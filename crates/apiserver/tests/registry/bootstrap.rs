@@ -1,7 +1,7 @@
 use portolan_apiserver::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::support::{World, config, env};
+use crate::support::{World, config, env, until_closed};
 
 #[tokio::test]
 async fn a_new_cluster_has_what_every_cluster_has() {
@@ -68,12 +68,7 @@ async fn a_restart_keeps_everything_and_a_second_family_is_added() {
     let first = open(&["10.96.0.0/16"]).await;
     let version = first.resource_version();
     drop(first);
-    // The loops of the first one end as soon as the runtime lets them see that it is gone.
-    while std::fs::File::open(directory.path().join("state.redb"))
-        .is_ok_and(|file| file.try_lock().is_err())
-    {
-        tokio::task::yield_now().await;
-    }
+    until_closed(directory.path()).await;
     let registry = open(&["10.96.0.0/16", "fd00:10:96::/112"]).await;
     assert!(registry.resource_version() > version);
     let row = wire::kinds::find("networking.k8s.io", "v1", "servicecidrs").unwrap();

@@ -50,6 +50,16 @@ impl World {
         Self { registry, _directory: directory }
     }
 
+    /// The same state with other settings.
+    pub(crate) async fn reopened(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { registry, _directory } = self;
+        let mut config = config(_directory.path(), registry.config().env.clone());
+        change(&mut config);
+        drop(registry);
+        until_closed(_directory.path()).await;
+        Self { registry: Registry::open(config).await.unwrap(), _directory }
+    }
+
     pub(crate) async fn call(&self, request: Request) -> Result<Value, Failure> {
         match self.registry.call(request).await {
             Answer::Object { object, .. } => Ok((*object.value()).clone()),
@@ -137,6 +147,13 @@ impl World {
             panic!("the watch ended");
         };
         tokio::time::timeout(std::time::Duration::from_secs(20), waited).await.expect("in time")
+    }
+}
+
+/// The loops of a dropped registry end as soon as the runtime lets them see that it is gone.
+pub(crate) async fn until_closed(state: &std::path::Path) {
+    while std::fs::File::open(state.join("state.redb")).is_ok_and(|file| file.try_lock().is_err()) {
+        tokio::task::yield_now().await;
     }
 }
 
