@@ -150,12 +150,12 @@ async fn server(
         &config.api_audiences,
     )?;
     Ok(Server {
+        metrics: Metrics::new(registry.allocator.metrics()),
         registry,
         authenticator: Authenticator { tokens, service_accounts, anonymous: config.anonymous_auth },
         clients,
         audit,
         dialer: dialer(config, pki)?,
-        metrics: Metrics::new(),
         inflight: Semaphore::new(MOST_INFLIGHT),
         advertised,
         draining,

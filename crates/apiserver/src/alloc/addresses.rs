@@ -1,6 +1,7 @@
 //! Cluster IPs.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use model::{Family, IpNet};
 use plan::allocate::{AddressRange, StaticRefusal};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use wire::rules::{ip, service};
 use wire::status;
 
+use super::metrics::{CidrLabel, Scope};
 use super::reservation::Reservation;
 use super::{Allocator, invalid_field};
 use crate::registry::meta;
@@ -38,11 +40,13 @@ impl Allocator {
         let mut addresses = texts(service, "clusterIPs");
         for (position, family) in families.into_iter().enumerate().skip(first) {
             let asked = addresses.get(position).cloned().unwrap_or_default();
+            let began = Instant::now();
             let address = if asked.is_empty() {
                 self.take_any(service, family, reservation)?
             } else {
                 self.take_static(service, &asked, family, reservation)?
             };
+            self.time(&address, family, began);
             addresses.resize(addresses.len().max(position + 1), String::new());
             addresses[position] = address;
         }
@@ -134,6 +138,35 @@ impl Allocator {
         ranges.into_iter().map(|(_, range)| range).collect()
     }
 
+    /// Measures how full the ranges are (A23).
+    pub(super) fn measure_ranges(&self) {
+        self.metrics.forget_ranges();
+        let used: Vec<IpAddr> = self
+            .store
+            .list(self.addresses, "")
+            .objects
+            .into_iter()
+            .filter_map(|(name, _)| name.parse().ok())
+            .collect();
+        for range in [Family::V4, Family::V6].into_iter().flat_map(|family| self.ranges(family)) {
+            let allocated = used.iter().filter(|address| range.is_usable(**address)).count();
+            let allocated = u128::try_from(allocated).unwrap_or_default();
+            let available = range.count().saturating_sub(allocated);
+            self.metrics.fill(range.network().to_string(), allocated, available);
+        }
+    }
+
+    fn time(&self, address: &str, family: Family, began: Instant) {
+        let address = ip::parse_sloppy(address).map(ip::unmapped);
+        let ranges = self.ranges(family);
+        let range = ranges.iter().find(|range| address.is_some_and(|one| range.is_usable(one)));
+        if let Some(range) = range {
+            let label = CidrLabel { cidr: range.network().to_string() };
+            let seconds = began.elapsed().as_secs_f64();
+            self.metrics.address_seconds.get_or_create(&label).observe(seconds);
+        }
+    }
+
     fn take_any(
         &self,
         service: &Value,
@@ -154,6 +187,14 @@ impl Allocator {
                     || self.store.get(&self.address_key(address)).is_some()
             })
         });
+        for range in &ranges {
+            // The ranges before the one that gives are full.
+            let gives = address.is_some_and(|address| range.is_usable(address));
+            self.metrics.address(range.network().to_string(), Scope::Dynamic, gives);
+            if gives {
+                break;
+            }
+        }
         let Some(address) = address else {
             let name = status::quote(meta::text(service, "name"));
             let text = format!("failed to allocate a serviceIP for Service {name}: range is full");
@@ -197,6 +238,10 @@ impl Allocator {
                             || self.store.get(&self.address_key(address)).is_some())
                 })
             });
+        let range = ranges.iter().find(|range| range.is_usable(address));
+        if let Some(range) = range.filter(|_| !is_dry_run) {
+            self.metrics.address(range.network().to_string(), Scope::Static, checked.is_ok());
+        }
         match checked {
             Ok(()) if is_dry_run => Ok(asked.to_owned()),
             Ok(()) => {

@@ -12,6 +12,7 @@
 //! ```
 
 mod addresses;
+mod metrics;
 mod ports;
 mod reservation;
 
@@ -30,6 +31,7 @@ use crate::registry::resources::Resources;
 use crate::store::{Key, Store};
 
 pub(crate) use addresses::{is_managed, owner_of};
+pub(crate) use metrics::{Metrics, TypeLabel};
 pub(crate) use ports::held_ports;
 pub(crate) use reservation::Reservation;
 
@@ -44,6 +46,7 @@ pub(crate) struct Allocator {
     /// The store's number of `servicecidrs`.
     cidrs: usize,
     held: Arc<Mutex<Held>>,
+    metrics: Metrics,
 }
 
 /// What is taken beyond the stored objects.
@@ -70,6 +73,7 @@ impl Allocator {
             store,
             env,
             held: Arc::new(Mutex::new(held)),
+            metrics: Metrics::new(),
         }
     }
 
@@ -81,7 +85,7 @@ impl Allocator {
         if service::needs_cluster_ip(new) && !service::is_headless(new) {
             self.take_addresses(new, 0, &mut reservation)?;
         }
-        let mut ports = PortRequest::new(&self.env, &mut reservation);
+        let mut ports = PortRequest::new(&self.env, &self.metrics, &mut reservation);
         ports.for_new(new)?;
         if service::needs_health_check(new) {
             ports.for_health_check(new)?;
@@ -102,7 +106,7 @@ impl Allocator {
             .map_err(|errors| invalid(new, &errors))?;
         let mut reservation = Reservation::new(self.held.clone(), dry_run);
         self.update_addresses(new, old, &mut reservation)?;
-        let mut ports = PortRequest::new(&self.env, &mut reservation);
+        let mut ports = PortRequest::new(&self.env, &self.metrics, &mut reservation);
         ports.for_changed(new, old)?;
         let (needed, needs) = (service::needs_health_check(old), service::needs_health_check(new));
         if needs && !needed {
@@ -132,6 +136,21 @@ impl Allocator {
         for port in leaked {
             held.ports.remove(port);
         }
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Measures how full the pools are now.
+    pub(crate) fn measure(&self) {
+        self.measure_ranges();
+        let (first, last) = self.env.node_ports;
+        let taken = self.taken_ports();
+        let inside = taken.range(first..=last).count();
+        let size = usize::from(last.saturating_sub(first)) + 1;
+        self.metrics.fill_ports(taken.len(), size - inside);
     }
 
     /// The IPAddress object of an address.

@@ -9,6 +9,7 @@ use wire::kinds::Env;
 use wire::rules::service;
 use wire::status;
 
+use super::metrics::{Metrics, Scope};
 use super::reservation::Reservation;
 use super::{invalid_field, lock};
 use crate::registry::meta;
@@ -18,6 +19,7 @@ use crate::registry::refusal::Outcome;
 pub(super) struct PortRequest<'a> {
     range: Option<PortRange>,
     limits: (u16, u16),
+    metrics: &'a Metrics,
     reservation: &'a mut Reservation,
     /// What this request has taken so far.
     taken: BTreeSet<u16>,
@@ -27,12 +29,13 @@ pub(super) struct PortRequest<'a> {
 const DRY_RUN_BELOW: u16 = 32768;
 
 impl<'a> PortRequest<'a> {
-    pub(super) fn new(env: &Env, reservation: &'a mut Reservation) -> Self {
+    pub(super) fn new(env: &Env, metrics: &'a Metrics, reservation: &'a mut Reservation) -> Self {
         let (first, last) = env.node_ports;
         let range = NodePort::new(first).zip(NodePort::new(last));
         Self {
             range: range.map(|(first, last)| PortRange::new(first..=last)),
             limits: env.node_ports,
+            metrics,
             reservation,
             taken: BTreeSet::new(),
         }
@@ -134,6 +137,14 @@ impl<'a> PortRequest<'a> {
 
     /// A9.
     fn try_static(&mut self, asked: i64) -> Result<u16, String> {
+        let taken = self.find_static(asked);
+        if !self.reservation.is_dry_run() {
+            self.metrics.port(Scope::Static, taken.is_ok());
+        }
+        taken
+    }
+
+    fn find_static(&mut self, asked: i64) -> Result<u16, String> {
         let (first, last) = self.limits;
         let outside = || {
             format!(
@@ -172,6 +183,7 @@ impl<'a> PortRequest<'a> {
         let mut held = lock(&self.reservation.held);
         let port =
             self.range.and_then(|range| range.pick(start, |port| held.ports.contains(&port.get())));
+        self.metrics.port(Scope::Dynamic, port.is_some());
         let Some(port) = port.map(NodePort::get) else {
             return Err(status::internal("failed to allocate a nodePort: range is full").into());
         };

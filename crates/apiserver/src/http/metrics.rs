@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::alloc;
+
 /// Counters under kube-apiserver's names.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -16,6 +18,13 @@ pub(crate) struct Metrics {
     durations: Family<VerbLabel, Histogram>,
     inflight: Gauge,
     watches: Gauge,
+    objects: Family<ResourceLabels, Gauge>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ResourceLabels {
+    group: String,
+    resource: String,
 }
 
 /// What a finished request was.
@@ -52,8 +61,8 @@ impl Drop for Counted {
 }
 
 impl Metrics {
-    /// All zero.
-    pub(crate) fn new() -> Self {
+    /// All zero, with those of the allocator.
+    pub(crate) fn new(allocator: &alloc::Metrics) -> Self {
         let requests = Family::default();
         let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
         let (inflight, watches) = (Gauge::default(), Gauge::default());
@@ -74,7 +83,10 @@ impl Metrics {
             inflight.clone(),
         );
         registry.register("apiserver_watches", "Watches being served", watches.clone());
-        Self { registry, requests, durations, inflight, watches }
+        let objects = Family::default();
+        registry.register("apiserver_resource_objects", "Objects stored", objects.clone());
+        allocator.register(&mut registry);
+        Self { registry, requests, durations, inflight, watches, objects }
     }
 
     /// A request is being answered.
@@ -96,6 +108,12 @@ impl Metrics {
     pub(crate) fn answered(&self, labels: &RequestLabels, took: Duration) {
         self.requests.get_or_create(labels).inc();
         self.durations.get_or_create(&VerbLabel { verb: labels.verb }).observe(took.as_secs_f64());
+    }
+
+    /// So many objects of a resource are stored.
+    pub(crate) fn stored(&self, group: &str, resource: &str, count: usize) {
+        let labels = ResourceLabels { group: group.to_owned(), resource: resource.to_owned() };
+        self.objects.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The page (OpenMetrics text).
@@ -125,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_page_tells_what_was_answered() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&alloc::Metrics::new());
         let watch = metrics.count_watch();
         let labels = RequestLabels {
             verb: "LIST",

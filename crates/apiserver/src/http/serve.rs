@@ -176,12 +176,21 @@ async fn other(server: &Server, call: &Call) -> Response<Body> {
         return response;
     }
     if call.path == "/metrics" {
-        return reply::bytes(200, PAGE_TYPE, server.metrics.page());
+        return reply::bytes(200, PAGE_TYPE, metrics_page(server));
     }
     if let Some(document) = openid(server, &call.path) {
         return document;
     }
     discovery::respond(server, call).unwrap_or_else(reply::not_found)
+}
+
+/// The counters, and how full store and pools are now.
+fn metrics_page(server: &Server) -> String {
+    server.registry.allocator.measure();
+    for (row, count) in server.registry.object_counts() {
+        server.metrics.stored(row.group, row.plural, count);
+    }
+    server.metrics.page()
 }
 
 /// How others check the tokens of ServiceAccounts (OpenID Connect Discovery 1.0).

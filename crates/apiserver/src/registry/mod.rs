@@ -119,6 +119,14 @@ impl Registry {
         Some(show(kind, &record))
     }
 
+    /// How many objects of every kind are stored.
+    pub(crate) fn object_counts(&self) -> Vec<(&'static KindRow, usize)> {
+        let kept =
+            wire::kinds::kinds().iter().filter(|row| row.is_kept() && row.stored_as.is_none());
+        kept.map(|row| (row, self.store.list(self.resources.number(row), "").objects.len()))
+            .collect()
+    }
+
     /// The newest resourceVersion.
     pub fn resource_version(&self) -> u64 {
         self.store.version()

@@ -11,7 +11,7 @@ use serde_json::Value;
 use wire::rules::{ip, service};
 
 use super::seconds_since;
-use crate::alloc::{is_managed, owner_of};
+use crate::alloc::{TypeLabel, is_managed, owner_of};
 use crate::registry::Registry;
 use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Pass};
@@ -182,6 +182,15 @@ impl Repair {
     ) {
         let key = (meta::text(service, "uid").to_owned(), text.to_owned());
         if self.told.insert(key, reason) != Some(reason) {
+            let label = TypeLabel {
+                r#type: match reason {
+                    "ClusterIPNotValid" => "invalid",
+                    "ClusterIPOutOfRange" => "outOfRange",
+                    "ClusterIPAlreadyAllocated" => "duplicate",
+                    _ => "repair",
+                },
+            };
+            registry.allocator.metrics().repaired_addresses.get_or_create(&label).inc();
             registry.tell(service, COMPONENT, reason, message).await;
         }
     }

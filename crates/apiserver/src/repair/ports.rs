@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::alloc::held_ports;
+use crate::alloc::{TypeLabel, held_ports};
 use crate::registry::Registry;
 use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Pass};
@@ -52,6 +52,14 @@ impl Pass for Repair {
                 } else {
                     continue;
                 };
+                let label = TypeLabel {
+                    r#type: match reason {
+                        "PortAlreadyAllocated" => "duplicate",
+                        "PortOutOfRange" => "outOfRange",
+                        _ => "repair",
+                    },
+                };
+                registry.allocator.metrics().repaired_ports.get_or_create(&label).inc();
                 registry.tell(&service, COMPONENT, reason, &message).await;
             }
         }

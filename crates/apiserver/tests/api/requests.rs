@@ -210,3 +210,36 @@ async fn a_taken_port_is_named() {
     assert!(error.to_string().contains(&server.address.to_string()), "{error}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_metrics_tell_how_full_the_pools_are() {
+    // A23.
+    let server = TestServer::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let of = |name: &str, spec: Value| json!({ "metadata": { "name": name }, "spec": spec });
+    let spec = json!({ "type": "NodePort", "ports": [{ "port": 80, "nodePort": 30100 }] });
+    assert_eq!(server.json("POST", path, &of("a", spec.clone())).await.0, 201);
+    assert_eq!(server.json("POST", path, &of("b", spec)).await.0, 422);
+    let spec = json!({ "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] });
+    assert_eq!(server.json("POST", path, &of("c", spec)).await.0, 422);
+    let (_, _, page) = server.ask("GET", "/metrics", &[], "").await;
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    let cidr = "cidr=\"10.96.0.0/16\"";
+    for line in [
+        format!("kube_apiserver_clusterip_allocator_allocated_ips{{{cidr}}} 2"),
+        format!("kube_apiserver_clusterip_allocator_available_ips{{{cidr}}} 65532"),
+        format!(
+            "kube_apiserver_clusterip_allocator_allocation_errors_total{{{cidr},scope=\"static\"}} 1"
+        ),
+        "kube_apiserver_nodeport_allocator_allocated_ports 1".to_owned(),
+        "kube_apiserver_nodeport_allocator_available_ports 2767".to_owned(),
+        "kube_apiserver_nodeport_allocator_allocation_total{scope=\"static\"} 1".to_owned(),
+        "kube_apiserver_nodeport_allocator_allocation_errors_total{scope=\"static\"} 1".to_owned(),
+        "apiserver_resource_objects{group=\"\",resource=\"services\"} 2".to_owned(),
+    ] {
+        assert!(page.lines().any(|known| known == line), "{line} is not in {page}");
+    }
+    let count =
+        format!("kube_apiserver_clusterip_allocator_allocation_duration_seconds_count{{{cidr}}}");
+    assert!(page.contains(&count), "{page}");
+}
