@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::alloc;
@@ -14,9 +14,10 @@ use crate::alloc;
 /// Counters under kube-apiserver's names.
 pub(crate) struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<VerbLabel, Histogram>,
-    inflight: Gauge,
+    requests: Family<AnsweredLabels, Counter>,
+    durations: Family<RequestLabels, Histogram>,
+    long_running: Family<RequestLabels, Gauge>,
+    inflight: Family<KindLabel, Gauge>,
     watches: Gauge,
     objects: Family<ResourceLabels, Gauge>,
 }
@@ -27,7 +28,7 @@ struct ResourceLabels {
     resource: String,
 }
 
-/// What a finished request was.
+/// What a request is.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
     /// `GET`, `LIST`, `WATCH`, `POST`, ...
@@ -42,13 +43,31 @@ pub(crate) struct RequestLabels {
     pub(crate) subresource: &'static str,
     /// `resource`, `namespace` or `cluster`.
     pub(crate) scope: &'static str,
-    /// HTTP status.
-    pub(crate) code: u16,
+    /// `All` for a dry run.
+    pub(crate) dry_run: &'static str,
+    /// Which server.
+    pub(crate) component: Component,
+}
+
+/// kube-apiserver's name for what answers itself, not through an aggregated server.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the name is the label's value")]
+pub(crate) enum Component {
+    /// This server.
+    #[default]
+    apiserver,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct VerbLabel {
-    verb: &'static str,
+struct AnsweredLabels {
+    #[prometheus(flatten)]
+    request: RequestLabels,
+    code: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct KindLabel {
+    request_kind: &'static str,
 }
 
 /// Counts one as long as it lives.
@@ -65,7 +84,8 @@ impl Metrics {
     pub(crate) fn new(allocator: &alloc::Metrics) -> Self {
         let requests = Family::default();
         let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
-        let (inflight, watches) = (Gauge::default(), Gauge::default());
+        let (long_running, inflight) = (Family::default(), Family::default());
+        let watches = Gauge::default();
         let mut registry = Registry::default();
         registry.register(
             "apiserver_request",
@@ -74,8 +94,13 @@ impl Metrics {
         );
         registry.register(
             "apiserver_request_duration_seconds",
-            "Time from the request's head to the response's head, by verb",
+            "Time from the request's head to the response's head",
             durations.clone(),
+        );
+        registry.register(
+            "apiserver_longrunning_requests",
+            "Watches, and streams to pods, that go on",
+            long_running.clone(),
         );
         registry.register(
             "apiserver_current_inflight_requests",
@@ -86,12 +111,18 @@ impl Metrics {
         let objects = Family::default();
         registry.register("apiserver_resource_objects", "Objects stored", objects.clone());
         allocator.register(&mut registry);
-        Self { registry, requests, durations, inflight, watches, objects }
+        Self { registry, requests, durations, long_running, inflight, watches, objects }
     }
 
-    /// A request is being answered.
-    pub(crate) fn count_request(&self) -> Counted {
-        count(&self.inflight)
+    /// A request is being answered that changes something, or not.
+    pub(crate) fn count_request(&self, is_mutating: bool) -> Counted {
+        let request_kind = if is_mutating { "mutating" } else { "readOnly" };
+        count(&self.inflight.get_or_create(&KindLabel { request_kind }))
+    }
+
+    /// An answer goes on.
+    pub(crate) fn count_long_running(&self, labels: &RequestLabels) -> Counted {
+        count(&self.long_running.get_or_create(labels))
     }
 
     /// A watch is being served.
@@ -105,9 +136,9 @@ impl Metrics {
     }
 
     /// A request has been answered.
-    pub(crate) fn answered(&self, labels: &RequestLabels, took: Duration) {
-        self.requests.get_or_create(labels).inc();
-        self.durations.get_or_create(&VerbLabel { verb: labels.verb }).observe(took.as_secs_f64());
+    pub(crate) fn answered(&self, labels: &RequestLabels, code: u16, took: Duration) {
+        self.requests.get_or_create(&AnsweredLabels { request: labels.clone(), code }).inc();
+        self.durations.get_or_create(labels).observe(took.as_secs_f64());
     }
 
     /// So many objects of a resource are stored.
@@ -134,8 +165,14 @@ fn count(gauge: &Gauge) -> Counted {
 }
 
 fn histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
+    Histogram::new(SECONDS)
 }
+
+/// kube-apiserver's buckets.
+const SECONDS: [f64; 23] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+];
 
 #[cfg(test)]
 mod tests {
@@ -150,16 +187,24 @@ mod tests {
             version: "v1".to_owned(),
             resource: "services".to_owned(),
             scope: "namespace",
-            code: 200,
             ..RequestLabels::default()
         };
-        metrics.answered(&labels, Duration::from_millis(2));
+        metrics.answered(&labels, 200, Duration::from_millis(2));
+        let long = metrics.count_long_running(&labels);
+        let request = metrics.count_request(true);
         let page = metrics.page();
         assert!(page.contains("apiserver_watches 1"));
-        let line = "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"v1\",resource=\"services\",\
-                    subresource=\"\",scope=\"namespace\",code=\"200\"} 1";
-        assert!(page.contains(line), "{page}");
-        drop(watch);
+        let labels = "verb=\"LIST\",group=\"\",version=\"v1\",resource=\"services\",subresource=\"\",\
+                      scope=\"namespace\",dry_run=\"\",component=\"apiserver\"";
+        for line in [
+            format!("apiserver_request_total{{{labels},code=\"200\"}} 1"),
+            format!("apiserver_request_duration_seconds_bucket{{le=\"0.005\",{labels}}} 1"),
+            format!("apiserver_longrunning_requests{{{labels}}} 1"),
+            "apiserver_current_inflight_requests{request_kind=\"mutating\"} 1".to_owned(),
+        ] {
+            assert!(page.contains(&line), "{line} is not in {page}");
+        }
+        drop((watch, long, request));
         assert!(metrics.page().contains("apiserver_watches 0"));
     }
 }

@@ -41,7 +41,8 @@ pub(crate) async fn serve(
 ) -> Response<Body> {
     let start = Instant::now();
     let audit_id = audit_id(&request);
-    let _counted = server.metrics.count_request();
+    let is_mutating = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let counted = server.metrics.count_request(is_mutating);
     let draft = server.audit.as_ref();
     let draft = draft.map(|audit| Draft::new(audit, &request, &audit_id, peer.address));
     let mut seen = Seen { labels: RequestLabels::default(), draft, is_long: false, is_known: true };
@@ -56,35 +57,36 @@ pub(crate) async fn serve(
         Ok((call, Target::Other)) => other(&server, &call).await,
         Err(failure) => reply::failure(&failure, plain),
     };
-    let Seen { mut labels, mut draft, is_long, is_known } = seen;
-    labels.code = response.status().as_u16();
-    server.metrics.answered(&labels, start.elapsed());
-    tracing::debug!(verb = labels.verb, resource = labels.resource, code = labels.code, "answered");
+    let Seen { labels, mut draft, is_long, is_known } = seen;
+    drop(counted);
+    let code = response.status().as_u16();
+    server.metrics.answered(&labels, code, start.elapsed());
+    tracing::debug!(verb = labels.verb, resource = labels.resource, code, "answered");
     response.headers_mut().insert(AUDIT_ID, audit_id);
     let failure = response.extensions_mut().remove::<Failure>();
     if let (Some(draft), Some(failure)) = (&mut draft, failure) {
         draft.status(&failure.to_value());
     }
     match draft {
-        Some(draft) if !is_known => {
-            draft.unauthenticated(labels.code);
-            response
+        Some(draft) if !is_known => draft.unauthenticated(code),
+        Some(draft) if !is_long => draft.complete(code),
+        draft if is_long => {
+            let counted = server.metrics.count_long_running(&labels);
+            return until_its_end(response, (counted, draft.map(|draft| draft.started(code))));
         }
-        Some(draft) if is_long => {
-            let ended = draft.started(labels.code);
-            let kept = move |frame| {
-                // Dropped together with the body: then the answer is complete.
-                let _ = &ended;
-                frame
-            };
-            response.map(|body| body.map_frame(kept).boxed_unsync())
-        }
-        Some(draft) => {
-            draft.complete(labels.code);
-            response
-        }
-        None => response,
+        _ => {}
     }
+    response
+}
+
+/// Keeps something as long as an answer goes on.
+fn until_its_end(response: Response<Body>, kept: impl Send + 'static) -> Response<Body> {
+    let keep = move |frame| {
+        // Dropped together with the body: then the answer is complete.
+        let _ = &kept;
+        frame
+    };
+    response.map(|body| body.map_frame(keep).boxed_unsync())
 }
 
 /// What has been found out about a request, for those who count and write down.
@@ -150,6 +152,8 @@ impl Seen {
             Target::Other => method_name(method),
         };
         self.labels.verb = counted_verb(verb);
+        self.labels.dry_run =
+            if query.all("dryRun").any(|value| value == "All") { "All" } else { "" };
         if let Target::Resource(path) = target
             && let Some(row) = wire::kinds::find(&path.group, &path.version, &path.resource)
         {

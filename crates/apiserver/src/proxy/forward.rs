@@ -122,7 +122,6 @@ async fn pass(server: Arc<Server>, client: OnUpgrade, backend: OnUpgrade) {
         }
     };
     let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    let _counted = server.metrics.count_request();
     tokio::select! {
         () = server.drained() => {}
         passed = tokio::io::copy_bidirectional(&mut client, &mut backend) => {
