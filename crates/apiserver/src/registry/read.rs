@@ -75,9 +75,10 @@ impl Registry {
         check_watch_options(options)?;
         let version = parse_version(&options.resource_version)
             .map_err(|text| status::untyped(format!("resourceVersion: {text}")))?;
-        self.check_not_future(version)?;
+        // A version from the future is no error here: the watch waits for what comes after it.
+        let is_future = version > self.store.version();
         let start = match options.send_initial_events {
-            Some(true) => Start::Objects { marked: options.allow_bookmarks },
+            Some(true) => Start::Objects { marked: options.allow_bookmarks && !is_future },
             Some(false) if version == 0 => Start::Now,
             None if version == 0 => Start::Objects { marked: false },
             _ => Start::After(version),

@@ -178,7 +178,8 @@ impl Running {
             () = tokio::time::sleep_until(wake) => {
                 self.ended = wake == self.deadline;
                 self.next_bookmark = wake + BOOKMARK_INTERVAL;
-                if self.watch.bookmarks {
+                // A watch from the future has seen nothing that a bookmark could vouch for.
+                if self.watch.bookmarks && self.position <= self.watch.store.version() {
                     self.ready.push_back(bookmark(self.position, false));
                 }
             }

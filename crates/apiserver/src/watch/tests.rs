@@ -92,6 +92,17 @@ async fn a_watch_sees_what_exists_then_what_happens() {
 }
 
 #[tokio::test]
+async fn a_watch_from_the_future_waits_for_what_comes_after_it() {
+    let world = World::new();
+    let first = world.put("a", 1, json!({})).await;
+    let mut stream = world.watch("", "", Start::After(first + 2));
+    for size in [2, 3, 4] {
+        world.put("a", size, json!({})).await;
+    }
+    assert_eq!(take(&mut stream, 1).await, ["MODIFIED a 4"]);
+}
+
+#[tokio::test]
 async fn gaining_and_losing_selection_is_added_and_deleted() {
     let world = World::new();
     let first = world.put("a", 1, json!({})).await;
