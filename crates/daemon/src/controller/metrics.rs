@@ -7,12 +7,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::slice_metrics::SliceMetrics;
+
 /// Every metric of the controllers.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     writes: Family<Labels, Counter>,
     waiting: Gauge,
+    /// Those of the endpoint slice controller.
+    pub(crate) slices: SliceMetrics,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -23,11 +27,13 @@ struct Labels {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("portolan_controller");
+        let mut registry = Registry::default();
+        let own = registry.sub_registry_with_prefix("portolan_controller");
         let (writes, waiting) = (Family::default(), Gauge::default());
-        registry.register("writes", "Writes to the API server", Family::clone(&writes));
-        registry.register("queue_depth", "Keys that wait to be planned", waiting.clone());
-        Self { registry, writes, waiting }
+        own.register("writes", "Writes to the API server", Family::clone(&writes));
+        own.register("queue_depth", "Keys that wait to be planned", waiting.clone());
+        let slices = SliceMetrics::new(&mut registry);
+        Self { registry, writes, waiting, slices }
     }
 
     /// Writes have ended.
@@ -44,6 +50,7 @@ impl Metrics {
 
     /// Everything, as Prometheus reads it.
     pub(crate) fn encode(&self) -> String {
+        self.slices.measure();
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);

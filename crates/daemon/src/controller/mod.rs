@@ -22,6 +22,7 @@ mod run;
 mod selection;
 #[cfg(test)]
 mod simulation;
+mod slice_metrics;
 #[cfg(test)]
 mod tests;
 

@@ -88,11 +88,16 @@ impl Loop {
         let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_failed()).count();
         let written = outcomes.len() - failed;
         self.metrics.wrote(key.controller().as_str(), written as u64, failed as u64);
+        if matches!(key, Key::Slices(_)) {
+            let writes = outcomes.iter().map(|(write, outcome)| (write, !outcome.is_failed()));
+            self.metrics.slices.synced(writes);
+        }
         self.controller.done(key, outcomes, self.clock.now());
     }
 
     fn take(&mut self, batch: Batch) {
         for change in batch.changes {
+            self.metrics.slices.observe(&change);
             self.controller.change(change);
         }
         for rejected in batch.rejected {
