@@ -77,7 +77,7 @@ impl Allocator {
         }
     }
 
-    /// The allocator phase of a new Service. Errors are reported alone (semantics 1.2).
+    /// The allocator phase of a new Service. Errors are reported alone (semantics 1.2; S11).
     pub(crate) fn create(&self, new: &mut Value, dry_run: bool) -> Outcome<Reservation> {
         service::normalize_cluster_ips(new, None);
         service::init_families(new, None, &self.env).map_err(|errors| invalid(new, &errors))?;

@@ -46,7 +46,7 @@ impl Registry {
         Ok(())
     }
 
-    /// `DenyServiceExternalIPs`: none may be added.
+    /// `DenyServiceExternalIPs`: none may be added (S25).
     pub(super) fn admit_external_ips(
         &self,
         row: &KindRow,

@@ -4,7 +4,7 @@
 //! ports agree with them, one gives ServiceCIDRs their finalizer and condition, one lets Events
 //! expire.
 //!
-//! What it is not: it never changes a Service. What only people can decide becomes an event.
+//! What it is not: it never changes a Service. What only people can decide becomes an event (A22).
 
 mod addresses;
 mod cidrs;

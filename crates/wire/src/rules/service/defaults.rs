@@ -33,7 +33,7 @@ pub(crate) fn default(service: &mut Value, _: &Env) {
     default_ingress(service);
 }
 
-/// Fills what a stored Service of another server may lack.
+/// Fills what a stored Service of another server may lack (S24).
 pub(crate) fn default_on_read(service: &mut Value, env: &Env) {
     normalize_cluster_ips(service, None);
     default_families(service, env);
