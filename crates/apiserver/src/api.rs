@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::Value;
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status::Failure;
 
 /// A request whose path, query and body have been parsed.
@@ -15,7 +15,7 @@ pub struct Request {
     /// What to do.
     pub verb: Verb,
     /// The served kind.
-    pub kind: &'static KindRow,
+    pub kind: Kind,
     /// Namespace from the path; `None` for cluster-scoped kinds and for lists over all.
     pub namespace: Option<String>,
     /// Name from the path.
@@ -196,10 +196,10 @@ impl Stored {
 
     /// The JSON text as items of a list carry it: without kind and apiVersion. The leading `{`
     /// is missing too: the caller writes it, the rest is shared.
-    pub fn item_tail(&self, kind: &KindRow) -> Bytes {
+    pub fn item_tail(&self, kind: &Kind) -> Bytes {
         let api_version =
-            kind.group.len() + usize::from(!kind.group.is_empty()) + kind.version.len();
-        let prefix = r#"{"kind":"","apiVersion":"","#.len() + kind.kind.len() + api_version;
+            kind.group().len() + usize::from(!kind.group().is_empty()) + kind.version().len();
+        let prefix = r#"{"kind":"","apiVersion":"","#.len() + kind.kind().len() + api_version;
         self.json.slice(prefix.min(self.json.len())..)
     }
 }

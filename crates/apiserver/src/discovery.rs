@@ -1,13 +1,13 @@
 //! What is served: groups, versions, resources, OpenAPI documents, the server's version.
 //!
-//! Everything is read off the table of kinds in `wire`.
+//! Everything is read off the kinds: those of the table in `wire`, and those of definitions.
 
 use bytes::Bytes;
 use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, Method, Response};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use wire::kinds::{KindRow, Subresource, kinds};
+use wire::kinds::{Kind, Subresource};
 use wire::status::{self, Failure};
 
 use crate::http::Server;
@@ -15,6 +15,7 @@ use crate::http::negotiate::{Discovery, Format, negotiate, negotiate_discovery};
 use crate::http::query::Query;
 use crate::http::reply::{self, Body};
 use crate::http::serve::Call;
+use crate::registry::resources::{Document, Resources};
 
 /// Answers a discovery path; `None` when it is none.
 pub(crate) fn respond(server: &Server, call: &Call) -> Option<Response<Body>> {
@@ -37,50 +38,74 @@ struct Asked<'a> {
 type Page = Result<Response<Body>, Failure>;
 
 fn page(server: &Server, asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
+    let kinds = &server.registry.resources.all_served()[..];
     match path {
-        [] => Some(Ok(json_page(asked, &root()))),
+        [] => Some(Ok(json_page(asked, &root(kinds)))),
         ["version"] => Some(Ok(json_page(asked, &version()))),
-        ["api"] => Some(groups(asked, |group| group.is_empty(), || api_versions(server))),
-        ["apis"] => Some(groups(asked, |group| !group.is_empty(), group_list)),
-        ["api", version] => resources("", version).map(|list| Ok(json_page(asked, &list))),
-        ["apis", group] => api_group(group).map(|group| Ok(json_page(asked, &group))),
+        ["api"] => Some(groups(kinds, asked, |group| group.is_empty(), || api_versions(server))),
+        ["apis"] => Some(groups(kinds, asked, |group| !group.is_empty(), || group_list(kinds))),
+        ["api", version] => resources(kinds, "", version).map(|list| Ok(json_page(asked, &list))),
+        ["apis", group] => api_group(kinds, group).map(|group| Ok(json_page(asked, &group))),
         ["apis", group, version] if !group.is_empty() => {
-            resources(group, version).map(|list| Ok(json_page(asked, &list)))
+            resources(kinds, group, version).map(|list| Ok(json_page(asked, &list)))
         }
-        ["openapi", rest @ ..] => openapi(asked, rest),
+        ["openapi", rest @ ..] => openapi(server, asked, rest),
         _ => None,
     }
 }
 
 /// `/api` and `/apis`: one document of everything, or the older ones.
-fn groups(asked: &Asked<'_>, wanted: fn(&str) -> bool, plain: impl Fn() -> Value) -> Page {
+fn groups(
+    kinds: &[Kind],
+    asked: &Asked<'_>,
+    wanted: fn(&str) -> bool,
+    plain: impl Fn() -> Value,
+) -> Page {
     Ok(match negotiate_discovery(asked.headers)? {
         Discovery::Plain => json_page(asked, &plain()),
         Discovery::Aggregated => {
-            let document = aggregated(wanted).to_string();
+            let document = aggregated(kinds, wanted).to_string();
             cached(asked.headers, AGGREGATED_TYPE, Bytes::from(document))
         }
     })
 }
 
-fn openapi(asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
+fn openapi(server: &Server, asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
+    let resources = &server.registry.resources;
+    let page = |group, version| {
+        let body = document(resources, group, version)?;
+        Some(Ok(cached(asked.headers, "application/json", body)))
+    };
     match path {
-        ["v2"] => Some(openapi_v2(asked.headers)),
-        ["v3"] => Some(Ok(json_page(asked, wire::openapi::index()))),
-        ["v3", "api", version] => document(asked.headers, "", version),
-        ["v3", "apis", group, version] => document(asked.headers, group, version),
+        ["v2"] => Some(openapi_v2(resources, asked.headers)),
+        ["v3"] => Some(Ok(json_page(asked, &openapi_index(resources)))),
+        ["v3", "api", version] => page("", version),
+        ["v3", "apis", group, version] => page(group, version),
         _ => None,
     }
 }
 
-fn document(headers: &HeaderMap, group: &str, version: &str) -> Option<Page> {
-    let document = wire::openapi::document(group, version)?;
-    Some(Ok(cached(headers, "application/json", Bytes::from_static(document))))
+fn document(resources: &Resources, group: &str, version: &str) -> Option<Bytes> {
+    let documents = resources.documents();
+    let own = documents.into_iter().find(|own| own.group == group && own.version == version);
+    match own {
+        Some(own) => Some(own.body),
+        None => wire::openapi::document(group, version).map(Bytes::from_static),
+    }
+}
+
+fn openapi_index(resources: &Resources) -> Value {
+    let mut index = wire::openapi::index().clone();
+    for Document { group, version, body } in resources.documents() {
+        let (path, entry) = wire::openapi::entry(&group, &version, &body);
+        index["paths"][path] = entry;
+    }
+    index
 }
 
 /// The older OpenAPI: the same types, without paths. Clients that want it as protobuf only get
 /// 406 and do without, as with servers that have none.
-fn openapi_v2(headers: &HeaderMap) -> Page {
+fn openapi_v2(resources: &Resources, headers: &HeaderMap) -> Page {
     let accept = headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let takes_json = accept.is_none_or(|accept| {
         ["application/json", "*/*"].iter().any(|media| accept.contains(media)) || accept.is_empty()
@@ -89,9 +114,10 @@ fn openapi_v2(headers: &HeaderMap) -> Page {
         return Err(status::not_acceptable(&["application/json"]));
     }
     let mut definitions = serde_json::Map::new();
-    for (group, version) in group_versions() {
-        let Some(text) = wire::openapi::document(group, version) else { continue };
-        let text = String::from_utf8_lossy(text).replace("#/components/schemas/", "#/definitions/");
+    for (group, version) in group_versions(&resources.all_served()) {
+        let Some(text) = document(resources, group, version) else { continue };
+        let text =
+            String::from_utf8_lossy(&text).replace("#/components/schemas/", "#/definitions/");
         let mut document: Value =
             serde_json::from_str(&text).map_err(|error| status::internal(&error.to_string()))?;
         if let Value::Object(schemas) = document["components"]["schemas"].take() {
@@ -140,9 +166,9 @@ fn json_page(asked: &Asked<'_>, value: &Value) -> Response<Body> {
     }
 }
 
-fn root() -> Value {
+fn root(kinds: &[Kind]) -> Value {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for (group, version) in group_versions() {
+    for (group, version) in group_versions(kinds) {
         if !group.is_empty() {
             paths.push(format!("/apis/{group}"));
             paths.push(format!("/apis/{group}/{version}"));
@@ -180,13 +206,13 @@ fn api_versions(server: &Server) -> Value {
     })
 }
 
-fn group_list() -> Value {
+fn group_list(kinds: &[Kind]) -> Value {
     let mut groups: Vec<Value> = Vec::new();
-    for (group, _) in group_versions() {
+    for (group, _) in group_versions(kinds) {
         if group.is_empty() || groups.iter().any(|known| known["name"] == group) {
             continue;
         }
-        groups.extend(api_group(group).map(|mut group| {
+        groups.extend(api_group(kinds, group).map(|mut group| {
             // Inside the list the groups carry no type.
             if let Some(fields) = group.as_object_mut() {
                 fields.remove("kind");
@@ -198,8 +224,8 @@ fn group_list() -> Value {
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
-fn api_group(name: &str) -> Option<Value> {
-    let versions: Vec<Value> = group_versions()
+fn api_group(kinds: &[Kind], name: &str) -> Option<Value> {
+    let versions: Vec<Value> = group_versions(kinds)
         .into_iter()
         .filter(|(group, _)| *group == name && !group.is_empty())
         .map(|(_, version)| json!({ "groupVersion": format!("{name}/{version}"), "version": version }))
@@ -211,8 +237,8 @@ fn api_group(name: &str) -> Option<Value> {
     }))
 }
 
-fn resources(group: &str, version: &str) -> Option<Value> {
-    let rows = kinds().iter().filter(|row| row.group == group && row.version == version);
+fn resources(kinds: &[Kind], group: &str, version: &str) -> Option<Value> {
+    let rows = kinds.iter().filter(|row| row.group() == group && row.version() == version);
     let mut resources: Vec<Value> = rows.flat_map(resource).collect();
     if resources.is_empty() {
         return None;
@@ -231,20 +257,21 @@ fn resources(group: &str, version: &str) -> Option<Value> {
 }
 
 /// The entries of one row: the resource and its subresources.
-fn resource(row: &'static KindRow) -> Vec<Value> {
+fn resource(row: &Kind) -> Vec<Value> {
     let mut own = json!({
-        "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced,
-        "kind": row.kind, "verbs": row.verbs,
+        "name": row.plural(), "singularName": row.singular(), "namespaced": row.namespaced(),
+        "kind": row.kind(), "verbs": row.verbs(),
     });
     if row.is_kept() {
-        own["storageVersionHash"] = storage_hash(row.stored_row()).into();
+        own["storageVersionHash"] = storage_hash(&row.stored()).into();
     }
     set_names(&mut own, row);
     let mut all = vec![own];
-    for subresource in row.subresources {
+    for subresource in row.subresources() {
+        let body = row.form_of(Some(subresource)).gvk;
         let mut entry = json!({
-            "name": format!("{}/{}", row.plural, subresource.name), "singularName": "",
-            "namespaced": row.namespaced, "kind": subresource.kind, "verbs": subresource.verbs,
+            "name": format!("{}/{}", row.plural(), subresource.name), "singularName": "",
+            "namespaced": row.namespaced(), "kind": body.kind, "verbs": subresource.verbs,
         });
         if !subresource.version.is_empty() {
             entry["version"] = subresource.version.into();
@@ -257,25 +284,25 @@ fn resource(row: &'static KindRow) -> Vec<Value> {
     all
 }
 
-fn set_names(entry: &mut Value, row: &KindRow) {
-    if !row.short_names.is_empty() {
-        entry["shortNames"] = row.short_names.into();
+fn set_names(entry: &mut Value, row: &Kind) {
+    if !row.short_names().is_empty() {
+        entry["shortNames"] = row.short_names().into();
     }
-    if !row.categories.is_empty() {
-        entry["categories"] = row.categories.into();
+    if !row.categories().is_empty() {
+        entry["categories"] = row.categories().into();
     }
 }
 
 /// `APIGroupDiscoveryList` of the groups wanted (KEP-3352).
-fn aggregated(wanted: fn(&str) -> bool) -> Value {
+fn aggregated(kinds: &[Kind], wanted: fn(&str) -> bool) -> Value {
     let mut items: Vec<Value> = Vec::new();
-    for (group, version) in group_versions() {
+    for (group, version) in group_versions(kinds) {
         if !wanted(group) {
             continue;
         }
-        let resources: Vec<Value> = kinds()
+        let resources: Vec<Value> = kinds
             .iter()
-            .filter(|row| row.group == group && row.version == version)
+            .filter(|row| row.group() == group && row.version() == version)
             .map(aggregated_resource)
             .collect();
         let version = json!({ "version": version, "freshness": "Current", "resources": resources });
@@ -296,44 +323,43 @@ fn aggregated(wanted: fn(&str) -> bool) -> Value {
     })
 }
 
-fn aggregated_resource(row: &'static KindRow) -> Value {
+fn aggregated_resource(row: &Kind) -> Value {
     let mut entry = json!({
-        "resource": row.plural, "singularResource": row.singular, "verbs": row.verbs,
-        "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
-        "responseKind": { "group": row.group, "version": row.version, "kind": row.kind },
+        "resource": row.plural(), "singularResource": row.singular(), "verbs": row.verbs(),
+        "scope": if row.namespaced() { "Namespaced" } else { "Cluster" },
+        "responseKind": { "group": row.group(), "version": row.version(), "kind": row.kind() },
     });
     set_names(&mut entry, row);
-    if !row.subresources.is_empty() {
+    if !row.subresources().is_empty() {
         let subresource = |subresource: &Subresource| {
-            let (group, version) = match subresource.version {
-                "" => (row.group, row.version),
-                version => (subresource.group, version),
-            };
+            let body = row.form_of(Some(subresource)).gvk;
             json!({
                 "subresource": subresource.name, "verbs": subresource.verbs,
-                "responseKind": { "group": group, "version": version, "kind": subresource.kind },
+                "responseKind": {
+                    "group": body.group, "version": body.version, "kind": body.kind,
+                },
             })
         };
-        entry["subresources"] = row.subresources.iter().map(subresource).collect();
+        entry["subresources"] = row.subresources().iter().map(subresource).collect();
     }
     entry
 }
 
-/// Every group and version once, in the table's order.
-fn group_versions() -> Vec<(&'static str, &'static str)> {
+/// Every group and version once, in the order of the kinds.
+fn group_versions(kinds: &[Kind]) -> Vec<(&str, &str)> {
     let mut all = Vec::new();
-    for row in kinds() {
-        if !all.contains(&(row.group, row.version)) {
-            all.push((row.group, row.version));
+    for row in kinds {
+        if !all.contains(&(row.group(), row.version())) {
+            all.push((row.group(), row.version()));
         }
     }
     all
 }
 
 /// Changes when objects are stored under another type; clients only compare it.
-fn storage_hash(row: &KindRow) -> String {
+fn storage_hash(row: &Kind) -> String {
     use base64::Engine;
-    let identity = format!("{}/{}/{}", row.group, row.version, row.kind);
+    let identity = format!("{}/{}/{}", row.group(), row.version(), row.kind());
     let hash = digest(&SHA256, identity.as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&hash.as_ref()[..8])
 }
@@ -348,29 +374,35 @@ const GIT_VERSION: &str = "v1.36.2+portolan";
 mod tests {
     use super::*;
 
+    fn kinds() -> Vec<Kind> {
+        wire::kinds::kinds().iter().map(Kind::from).collect()
+    }
+
     #[test]
     fn every_kind_is_found_in_both_forms() {
-        let all = [aggregated(str::is_empty), aggregated(|group| !group.is_empty())];
+        let kinds = kinds();
+        let all =
+            [aggregated(&kinds, str::is_empty), aggregated(&kinds, |group| !group.is_empty())];
         let listed: usize = all
             .iter()
             .flat_map(|list| list["items"].as_array().into_iter().flatten())
             .flat_map(|group| group["versions"].as_array().into_iter().flatten())
             .map(|version| version["resources"].as_array().map_or(0, Vec::len))
             .sum();
-        assert_eq!(listed, kinds().len());
-        for row in kinds() {
-            let list = resources(row.group, row.version).unwrap();
+        assert_eq!(listed, kinds.len());
+        for row in &kinds {
+            let list = resources(&kinds, row.group(), row.version()).unwrap();
             let entries = list["resources"].as_array().unwrap();
-            let entry = entries.iter().find(|entry| entry["name"] == row.plural).unwrap();
-            assert_eq!(entry["kind"], row.kind);
+            let entry = entries.iter().find(|entry| entry["name"] == row.plural()).unwrap();
+            assert_eq!(entry["kind"], row.kind());
         }
     }
 
     #[test]
     fn a_group_names_its_preferred_version() {
-        let group = api_group("discovery.k8s.io").unwrap();
+        let group = api_group(&kinds(), "discovery.k8s.io").unwrap();
         assert_eq!(group["preferredVersion"]["groupVersion"], "discovery.k8s.io/v1");
-        assert_eq!((api_group("example.com"), api_group("")), (None, None));
+        assert_eq!((api_group(&kinds(), "example.com"), api_group(&kinds(), "")), (None, None));
     }
 
     #[test]

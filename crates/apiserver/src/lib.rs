@@ -18,6 +18,7 @@ mod auth;
 mod authz;
 mod bootstrap;
 pub mod config;
+mod definitions;
 mod discovery;
 mod encode;
 mod http;

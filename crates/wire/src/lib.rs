@@ -16,8 +16,10 @@
 //! An object is a `serde_json::Value` whose shape the schema has checked.
 
 pub mod apply;
+pub mod custom;
 pub mod decode;
 pub mod from_model;
+mod jsonpath;
 pub mod kinds;
 pub mod openapi;
 pub mod patch;
@@ -25,4 +27,5 @@ pub mod protobuf;
 pub mod rules;
 pub mod schema;
 pub mod status;
+pub mod structural;
 pub mod to_model;

@@ -271,6 +271,12 @@ pub fn unsupported_patch_type() -> Failure {
     Failure::new(415, "UnsupportedMediaType", "415: Unsupported Media Type", json!({}))
 }
 
+/// 405: the definition of the kind is being deleted.
+pub fn definition_terminating(verb: &str) -> Failure {
+    let message = format!("{verb} not allowed while custom resource definition is terminating");
+    Failure { message, ..method_not_allowed() }
+}
+
 /// 429: try again after some seconds.
 pub fn too_many_requests(message: impl Into<String>, retry_after: u32) -> Failure {
     Failure::new(429, "TooManyRequests", message, json!({ "retryAfterSeconds": retry_after }))

@@ -14,7 +14,7 @@ use super::reservation::Reservation;
 use super::{Allocator, invalid_field};
 use crate::registry::meta;
 use crate::registry::refusal::{Outcome, Refusal};
-use crate::registry::resources::{Resources, gvk};
+use crate::registry::resources::Resources;
 
 /// Label of IPAddress objects that this allocator made.
 const MANAGED_BY: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
@@ -277,7 +277,7 @@ pub(super) fn ip_address(
     if let Some(row) = resources.find("networking.k8s.io", "ipaddresses") {
         let now = meta::seconds(jiff::Timestamp::now());
         let writer = wire::apply::Writer { manager: MANAGER, subresource: "", now: &now };
-        wire::apply::track_update(None, &mut object, gvk(row), &writer);
+        wire::apply::track_update(None, &mut object, row.form(), &writer);
     }
     meta::start(&mut object);
     object

@@ -61,7 +61,8 @@ pub(crate) struct Held {
 impl Allocator {
     /// Over the objects of an open store.
     pub(crate) fn new(store: Arc<Store>, resources: &Resources, env: Env) -> Self {
-        let number = |group, plural| find(group, "v1", plural).map(|row| resources.number(row));
+        let number =
+            |group, plural| find(group, "v1", plural).map(|row| resources.number(&row.into()));
         let services = number("", "services").unwrap_or_default();
         let mut held = Held::default();
         for (_, record) in store.list(services, "").objects {

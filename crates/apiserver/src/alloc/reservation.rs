@@ -65,7 +65,7 @@ impl Reservation {
     ) {
         let Some(row) = resources.find("networking.k8s.io", "ipaddresses") else { return };
         let (namespace, name) = (meta::text(service, "namespace"), meta::text(service, "name"));
-        let key = |address: &IpAddr| -> Key { resources.key(row, "", &address.to_string()) };
+        let key = |address: &IpAddr| -> Key { resources.key(&row, "", &address.to_string()) };
         for address in &self.addresses {
             let object = ip_address(*address, namespace, name, resources);
             transaction.create(key(address), object);

@@ -3,7 +3,6 @@
 //! allow it.
 
 use serde_json::Value;
-use wire::kinds::KindRow;
 use wire::status::{self, Failure, quote};
 
 use super::rule::{PolicyRule, compact, missing, quoted};
@@ -22,11 +21,11 @@ impl Authorizer {
         new: &Value,
         old: Option<&Value>,
     ) -> Result<(), Failure> {
-        if request.kind.group != RBAC_GROUP || is_master(&request.user) {
+        if request.kind.group() != RBAC_GROUP || is_master(&request.user) {
             return Ok(());
         }
         let is_same = |name: &str| old.is_some_and(|old| is_equal(&new[name], &old[name]));
-        match request.kind.plural {
+        match request.kind.plural() {
             "roles" | "clusterroles" => {
                 if is_same("rules") && is_same("aggregationRule") {
                     return Ok(());
@@ -45,8 +44,8 @@ impl Authorizer {
     /// 403.
     pub(crate) fn check_create(&self, request: &Request) -> Result<(), Failure> {
         let asked = Asked::Resource(Resource {
-            group: request.kind.group,
-            resource: request.kind.plural,
+            group: request.kind.group(),
+            resource: request.kind.plural(),
             subresource: request.subresource(),
             namespace: request.namespace(),
             name: request.name(),
@@ -57,7 +56,7 @@ impl Authorizer {
 
     fn check_role(&self, request: &Request, role: &Value) -> Result<(), Failure> {
         let name = role["metadata"]["name"].as_str().unwrap_or_default();
-        if self.may(request, "escalate", request.kind.plural, name) {
+        if self.may(request, "escalate", request.kind.plural(), name) {
             return Ok(());
         }
         // What an aggregation collects is not known beforehand: everything must be held.
@@ -125,7 +124,7 @@ impl Authorizer {
         if !problems.is_empty() {
             why.push_str(&format!("; resolution errors: [{}]", problems.join(", ")));
         }
-        let KindRow { group, plural, .. } = *request.kind;
+        let (group, plural) = (request.kind.group(), request.kind.plural());
         Err(status::forbidden(group, plural, name, &why))
     }
 

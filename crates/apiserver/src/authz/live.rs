@@ -40,9 +40,9 @@ impl Live {
     pub(super) fn new(store: Arc<Store>, resources: &Resources) -> Self {
         let feeds = PARTS.iter().filter_map(|(plural, part)| {
             let row = resources.find(RBAC_GROUP, plural)?;
-            let resource = resources.number(row);
+            let resource = resources.number(&row);
             let changed = store.subscribe(resource);
-            let (part, namespaced) = (*part, row.namespaced);
+            let (part, namespaced) = (*part, row.namespaced());
             Some(Feed { part, namespaced, resource, changed, position: None })
         });
         let state = State { rules: Rules::default(), feeds: feeds.collect() };

@@ -22,7 +22,7 @@ pub(super) struct NodeView {
 
 impl NodeView {
     pub(super) fn new(store: Arc<Store>, resources: &Resources) -> Self {
-        let pods = resources.find("", "pods").map(|row| resources.number(row));
+        let pods = resources.find("", "pods").map(|kind| resources.number(&kind));
         Self { store, pods, rules: policy::rules_of_role("system:node") }
     }
 

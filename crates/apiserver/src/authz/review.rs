@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status::{self, Failure};
 
 use super::rule::PolicyRule;
@@ -17,7 +17,7 @@ use crate::registry::Registry;
 /// A review that somebody asks for.
 pub(crate) struct Question<'a> {
     /// Its kind.
-    pub(crate) row: &'static KindRow,
+    pub(crate) row: &'a Kind,
     /// Who asks.
     pub(crate) user: &'a User,
     /// Of the path; empty for reviews of the cluster.
@@ -38,20 +38,20 @@ pub(crate) fn answer(
 ) -> Result<Value, Failure> {
     let Question { row, user, namespace, mut body } = question;
     let said = body["metadata"]["namespace"].as_str().unwrap_or_default();
-    if row.namespaced && said.is_empty() {
+    if row.namespaced() && said.is_empty() {
         body["metadata"]["namespace"] = namespace.into();
-    } else if row.namespaced && said != namespace {
+    } else if row.namespaced() && said != namespace {
         let text =
             "the namespace of the provided object does not match the namespace sent on the request";
         return Err(status::bad_request(text));
     }
-    let errors = (row.validate_create)(&body, &registry.config().env);
+    let errors = row.validate_create(&body, &registry.config().env);
     if !errors.is_empty() {
-        return Err(status::invalid(row.group, row.kind, "", &errors));
+        return Err(status::invalid(row.group(), row.kind(), "", &errors));
     }
     let authorizer = &registry.authorizer;
     let spec = &body["spec"];
-    let status = match row.kind {
+    let status = match row.kind() {
         "SelfSubjectAccessReview" => access(authorizer, user, spec),
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
             access(authorizer, &user_of_spec(spec), spec)
@@ -63,7 +63,7 @@ pub(crate) fn answer(
         "SelfSubjectReview" => json!({ "userInfo": info(user) }),
         _ => return Err(status::method_not_allowed()),
     };
-    body["kind"] = row.kind.into();
+    body["kind"] = row.kind().into();
     body["apiVersion"] = row.api_version().into();
     body["status"] = status;
     Ok(body)

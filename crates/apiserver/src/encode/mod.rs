@@ -14,7 +14,7 @@ mod table;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status::{self, Failure};
 
 use crate::api::{More, Stored, WatchEvent};
@@ -25,7 +25,7 @@ use table::Include;
 /// Encodes answers of one kind for one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
-    row: &'static KindRow,
+    row: Kind,
     format: Format,
     shape: Shape,
     include: Include,
@@ -37,11 +37,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// For a kind and what was negotiated.
-    pub(crate) fn new(
-        row: &'static KindRow,
-        negotiated: Negotiated,
-        query: &Query,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn new(row: Kind, negotiated: Negotiated, query: &Query) -> Result<Self, Failure> {
         let include = match negotiated.shape {
             Shape::Table(_) => Include::parse(query.get("includeObject").unwrap_or_default())?,
             _ => Include::Metadata,
@@ -70,7 +66,7 @@ impl Encoder {
             Shape::PartialList(_) => Err(status::not_acceptable_because(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list \
                  ({})",
-                go_type(self.row.group, self.row.kind)
+                go_type(self.row.group(), self.row.kind())
             ))),
             _ => render(self.format, self.shaped(object, true)?),
         }
@@ -86,7 +82,7 @@ impl Encoder {
         if let Shape::Partial(_) = self.shape {
             return Err(status::not_acceptable_because(format!(
                 "you requested PartialObjectMetadata, but the requested object is a list ({})",
-                go_type(self.row.group, &self.row.list_kind())
+                go_type(self.row.group(), &self.row.list_kind())
             )));
         }
         let format = self.format;
@@ -134,11 +130,18 @@ impl Encoder {
             Shape::Table(version) => {
                 let metadata = raw::field(&object.json, "metadata").unwrap_or(b"{}");
                 let resource_version = raw::field(metadata, "resourceVersion").unwrap_or(b"\"\"");
-                let mut out = table::head(self.row, version, with_columns);
+                let mut out = table::head(&self.row, version, with_columns);
                 out.extend_from_slice(b"\"metadata\":{\"resourceVersion\":");
                 out.extend_from_slice(resource_version);
                 out.extend_from_slice(b"},\"rows\":[");
-                table::push_row(&mut out, self.row, version, self.include, object, (self.clock)())?;
+                table::push_row(
+                    &mut out,
+                    &self.row,
+                    version,
+                    self.include,
+                    object,
+                    (self.clock)(),
+                )?;
                 out.extend_from_slice(b"]}");
                 Ok(out.into())
             }
@@ -156,7 +159,7 @@ impl Encoder {
         }
         let (kind, api_version) = match self.shape {
             Shape::Table(version) => {
-                let mut head = table::head(self.row, version, true);
+                let mut head = table::head(&self.row, version, true);
                 head.extend_from_slice(format!("\"metadata\":{metadata},\"rows\":[").as_bytes());
                 return head;
             }
@@ -180,7 +183,7 @@ impl Encoder {
             }
             Shape::Table(version) => {
                 let now = (self.clock)();
-                table::push_row(out, self.row, version, self.include, object, now)?;
+                table::push_row(out, &self.row, version, self.include, object, now)?;
             }
         }
         Ok(())
@@ -192,7 +195,7 @@ impl Encoder {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
         let object = json!({
-            "kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": metadata,
+            "kind": self.row.kind(), "apiVersion": self.row.api_version(), "metadata": metadata,
         });
         Stored { json: object.to_string().into(), value: None }
     }
@@ -200,7 +203,7 @@ impl Encoder {
     fn is_own_kind(&self, json: &[u8]) -> bool {
         raw::field(json, "kind").is_some_and(|kind| {
             kind.strip_prefix(b"\"").and_then(|kind| kind.strip_suffix(b"\""))
-                == Some(self.row.kind.as_bytes())
+                == Some(self.row.kind().as_bytes())
         })
     }
 }

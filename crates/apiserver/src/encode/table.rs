@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status::{self, Failure};
 
 use super::push_partial;
@@ -37,9 +37,9 @@ impl Include {
 }
 
 /// The text up to `metadata`. Later frames of a watch show no columns.
-pub(super) fn head(row: &KindRow, version: &str, with_columns: bool) -> Vec<u8> {
+pub(super) fn head(row: &Kind, version: &str, with_columns: bool) -> Vec<u8> {
     let columns = if with_columns {
-        Value::Array(row.columns.iter().map(column).collect())
+        Value::Array(row.columns().iter().map(column).collect())
     } else {
         Value::Null
     };
@@ -53,13 +53,13 @@ pub(super) fn head(row: &KindRow, version: &str, with_columns: bool) -> Vec<u8> 
 /// Appends the row of one object. `now` is microseconds since the epoch.
 pub(super) fn push_row(
     out: &mut Vec<u8>,
-    row: &KindRow,
+    row: &Kind,
     version: &str,
     include: Include,
     object: &Stored,
     now: i64,
 ) -> Result<(), Failure> {
-    let cells = Value::Array((row.cells)(&*value(object)?, now));
+    let cells = Value::Array(row.cells(&*value(object)?, now));
     out.extend_from_slice(format!("{{\"cells\":{cells},\"object\":").as_bytes());
     match include {
         Include::Metadata => push_partial(out, version, &object.json),
@@ -70,7 +70,7 @@ pub(super) fn push_row(
     Ok(())
 }
 
-fn column(column: &wire::kinds::Column) -> Value {
+fn column(column: &wire::kinds::Column<'_>) -> Value {
     json!({
         "name": column.name, "type": column.kind, "format": column.format,
         "description": column.description, "priority": column.priority,

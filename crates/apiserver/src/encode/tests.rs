@@ -15,7 +15,7 @@ fn stored(name: &str) -> Stored {
 
 fn encoder(format: Format, shape: Shape) -> Encoder {
     let row = wire::kinds::find("", "v1", "namespaces").unwrap();
-    Encoder::new(row, Negotiated { format, shape }, &Query::default()).unwrap()
+    Encoder::new(row.into(), Negotiated { format, shape }, &Query::default()).unwrap()
 }
 
 fn parsed(pieces: Pieces) -> Value {

@@ -8,10 +8,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
+use wire::custom::CustomKind;
 use wire::decode::{ContentType, Decoded, FieldValidation};
-use wire::kinds::{KindRow, Subresource};
 use wire::patch::{Patch, PatchKind};
-use wire::schema::Gvk;
+use wire::schema::Form;
 use wire::status::{self, Failure};
 
 use crate::api::{Options, PatchType, Verb};
@@ -58,6 +58,24 @@ pub(crate) fn patch_type(headers: &HeaderMap) -> Result<PatchType, Failure> {
     }
 }
 
+/// How custom resources are not written: they have neither strategic merge patches nor a protobuf
+/// form, and none are made whose definition is being deleted.
+pub(crate) fn check_custom(
+    kind: &CustomKind,
+    headers: &HeaderMap,
+    verb: Verb,
+) -> Result<(), Failure> {
+    let is_object = matches!(verb, Verb::Create | Verb::Update);
+    match verb {
+        Verb::Create if kind.is_terminating => Err(status::definition_terminating("create")),
+        Verb::Patch(PatchType::Strategic) => Err(status::unsupported_media_type(&CUSTOM_PATCHES)),
+        _ if is_object && content_type(headers)? == ContentType::Protobuf => {
+            Err(status::unsupported_media_type(&ACCEPTED[..2]))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The decoded body of a write.
 pub(crate) struct Written {
     /// What was sent.
@@ -73,7 +91,7 @@ pub(crate) fn decode(
     headers: &HeaderMap,
     body: &[u8],
     verb: Verb,
-    expected: Gvk<'_>,
+    expected: Form<'_>,
     validation: FieldValidation,
 ) -> Result<Option<Written>, Failure> {
     match verb {
@@ -108,17 +126,6 @@ pub(crate) fn merge_delete_options(options: &mut Options, body: &Value) {
     }
     if body["dryRun"].as_array().is_some_and(|values| values.iter().any(|value| value == "All")) {
         options.dry_run = true;
-    }
-}
-
-/// The kind that a write's body must have.
-pub(crate) fn expected(row: &KindRow, subresource: Option<&Subresource>) -> Gvk<'static> {
-    match subresource {
-        Some(Subresource { version: "", kind, .. }) => {
-            Gvk { group: row.group, version: row.version, kind }
-        }
-        Some(Subresource { group, version, kind, .. }) => Gvk { group, version, kind },
-        None => Gvk { group: row.group, version: row.version, kind: row.kind },
     }
 }
 
@@ -162,6 +169,8 @@ fn media_type(headers: &HeaderMap) -> String {
         .unwrap_or_default()
 }
 
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 const ACCEPTED: [&str; 3] =
     ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 /// Bytes; the real server's limit.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Response};
-use wire::kinds::{KindRow, Subresource};
+use wire::kinds::{Kind, Subresource};
 use wire::status::{self, Failure};
 
 use super::negotiate::{self, Format, Negotiated};
@@ -16,8 +16,10 @@ use super::{Server, input, output};
 use crate::api::{Answer, Options, Request, Stored, Verb};
 use crate::audit::Draft;
 use crate::authz::review::{self, Question};
+use crate::definitions;
 use crate::encode::Encoder;
 use crate::proxy;
+use crate::registry::Registry;
 
 /// RBAC's word for what a request does (apiserver `RequestInfo.Verb`).
 pub(crate) fn verb_name(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
@@ -41,7 +43,7 @@ pub(crate) async fn respond(
     path: ResourcePath,
     draft: Option<&mut Draft>,
 ) -> Response<Body> {
-    let Some(served) = Served::find(&path) else { return reply::not_found() };
+    let Some(served) = Served::find(&server.registry, &path) else { return reply::not_found() };
     let plain = Format::json_for(call.request.headers(), &call.query);
     if !served.allows(call.request.method(), &path, &call.query) {
         return reply::failure(&status::method_not_allowed(), plain);
@@ -63,22 +65,26 @@ pub(crate) async fn respond(
 
 /// A path that is served.
 struct Served {
-    row: &'static KindRow,
-    subresource: Option<&'static Subresource>,
+    row: Kind,
+    subresource: Option<Subresource>,
 }
 
 impl Served {
-    fn find(path: &ResourcePath) -> Option<Self> {
-        let row = wire::kinds::find(&path.group, &path.version, &path.resource)?;
-        if !row.namespaced && path.namespace.is_some() {
+    fn find(registry: &Registry, path: &ResourcePath) -> Option<Self> {
+        let row = registry.resources.served(&path.group, &path.version, &path.resource)?;
+        Self::of(row, path)
+    }
+
+    fn of(row: Kind, path: &ResourcePath) -> Option<Self> {
+        if !row.namespaced() && path.namespace.is_some() {
             return None;
         }
         // Objects of a namespaced kind have no path without their Namespace; lists have.
-        if row.namespaced && path.namespace.is_none() && path.name.is_some() {
+        if row.namespaced() && path.namespace.is_none() && path.name.is_some() {
             return None;
         }
         let subresource = match path.subresource.as_deref() {
-            Some(name) => Some(row.subresource(name)?),
+            Some(name) => Some(*row.subresource(name)?),
             None => None,
         };
         let rest_is_known = path.rest.is_empty() || path.subresource.as_deref() == Some("proxy");
@@ -87,12 +93,12 @@ impl Served {
 
     fn allows(&self, method: &Method, path: &ResourcePath, query: &Query) -> bool {
         let verb = verb_name(method, path, query);
-        if let Some(subresource) = self.subresource {
+        if let Some(subresource) = &self.subresource {
             // What proxies to a pod or node takes every method; discovery says so by its verbs.
             return subresource.verbs.contains(&verb);
         }
         let for_one = matches!(verb, "get" | "update" | "patch" | "delete");
-        let over_all = self.row.namespaced && path.namespace.is_none();
+        let over_all = self.row.namespaced() && path.namespace.is_none();
         let shape_fits = match verb {
             "watch" => true,
             _ if for_one => path.name.is_some(),
@@ -101,7 +107,7 @@ impl Served {
         };
         let known_method = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
             .contains(method);
-        known_method && shape_fits && self.row.verbs.contains(&verb)
+        known_method && shape_fits && self.row.takes(verb)
     }
 }
 
@@ -116,8 +122,11 @@ async fn answer(
     let Call { request, query, user, .. } = call;
     let _permit = server.inflight.acquire().await;
     let (head, body) = request.into_parts();
-    let encoder = Encoder::new(served.row, negotiated, &query)?;
+    let encoder = Encoder::new(served.row.clone(), negotiated, &query)?;
     let verb = verb(&head.method, &head.headers, &path, &query)?;
+    if let Kind::Custom(custom) = &served.row {
+        input::check_custom(custom, &head.headers, verb)?;
+    }
     let mut options = query.options()?;
     let validation = match verb {
         Verb::Get | Verb::List | Verb::Watch => wire::decode::FieldValidation::Ignore,
@@ -127,9 +136,9 @@ async fn answer(
         Verb::Get | Verb::List | Verb::Watch => bytes::Bytes::new(),
         _ => input::read(&head.headers, body).await?,
     };
-    let expected = input::expected(served.row, served.subresource);
+    let expected = served.row.form_of(served.subresource.as_ref());
     let decoded = input::decode(&head.headers, &bytes, verb, expected, validation)?;
-    let deprecation = Some(served.row.deprecation).filter(|text| !text.is_empty());
+    let deprecation = Some(served.row.deprecation()).filter(|text| !text.is_empty());
     let mut warnings: Vec<String> = deprecation.map(str::to_owned).into_iter().collect();
     let mut strict = Vec::new();
     let body = decoded.map(|decoded| {
@@ -153,12 +162,12 @@ async fn answer(
     } else if !served.row.is_kept() {
         let namespace = path.namespace.as_deref().unwrap_or_default();
         let body = body.unwrap_or_default();
-        let question = Question { row: served.row, user: &user, namespace, body };
+        let question = Question { row: &served.row, user: &user, namespace, body };
         created(review::answer(&server.registry, &server.authenticator, question))
     } else {
         let request = Request {
             verb,
-            kind: served.row,
+            kind: served.row.clone(),
             namespace: path.namespace,
             name: path.name.filter(|_| verb != Verb::Watch),
             subresource: path.subresource,
@@ -168,11 +177,13 @@ async fn answer(
             user,
             user_agent_manager: input::user_agent_manager(&head.headers),
         };
-        server.registry.call(request).await
+        let answer = server.registry.call(request).await;
+        definitions::caught_up(&server.registry, &served.row, verb).await;
+        answer
     };
     if let Some(draft) = draft {
         let plain = Negotiated { format: Format::Json, ..negotiated };
-        output::tell(draft, &answer, || Encoder::new(served.row, plain, &query));
+        output::tell(draft, &answer, || Encoder::new(served.row.clone(), plain, &query));
     }
     let (mut response, more) = output::respond(server, answer, encoder, negotiated.format);
     warnings.extend(more);
@@ -248,7 +259,8 @@ mod tests {
 
     fn allowed(method: Method, path: &str) -> Option<bool> {
         let Target::Resource(resource) = parse(path) else { return None };
-        let served = Served::find(&resource)?;
+        let row = wire::kinds::find(&resource.group, &resource.version, &resource.resource)?;
+        let served = Served::of(row.into(), &resource)?;
         Some(served.allows(&method, &resource, &Query::default()))
     }
 

@@ -19,6 +19,7 @@ use super::{Peer, Server, health, id, resource};
 use crate::api::User;
 use crate::audit::Draft;
 use crate::authz::{Asked, Attributes};
+use crate::registry::Registry;
 use crate::{auth, discovery, proxy};
 
 /// A request whose head has been understood, of a user who may make it.
@@ -109,7 +110,7 @@ fn understand(
     let path = path::percent_decode(request.uri().path());
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let target = path.as_deref().map_or(Target::Other, path::parse);
-    let verb = seen.look(request.method(), &target, &query);
+    let verb = seen.look(&server.registry, request.method(), &target, &query);
     let asked = match &target {
         Target::Resource(resource) => Asked::Resource(resource.authorized(&query)),
         Target::Other => Asked::Path(path.as_deref().unwrap_or_default()),
@@ -146,7 +147,13 @@ fn understand(
 
 impl Seen {
     /// RBAC's word for what is done.
-    fn look(&mut self, method: &Method, target: &Target, query: &Query) -> &'static str {
+    fn look(
+        &mut self,
+        registry: &Registry,
+        method: &Method,
+        target: &Target,
+        query: &Query,
+    ) -> &'static str {
         let verb = match target {
             Target::Resource(resource) => resource::verb_name(method, resource, query),
             Target::Other => method_name(method),
@@ -155,11 +162,11 @@ impl Seen {
         self.labels.dry_run =
             if query.all("dryRun").any(|value| value == "All") { "All" } else { "" };
         if let Target::Resource(path) = target
-            && let Some(row) = wire::kinds::find(&path.group, &path.version, &path.resource)
+            && let Some(row) = registry.resources.served(&path.group, &path.version, &path.resource)
         {
-            self.labels.group = row.group.to_owned();
-            self.labels.version = row.version.to_owned();
-            self.labels.resource = row.plural.to_owned();
+            self.labels.group = row.group().to_owned();
+            self.labels.version = row.version().to_owned();
+            self.labels.resource = row.plural().to_owned();
             let subresource = path.subresource.as_deref().and_then(|name| row.subresource(name));
             self.labels.subresource = subresource.map_or("", |subresource| subresource.name);
             self.labels.scope = match (&path.name, &path.namespace) {
@@ -191,8 +198,8 @@ async fn other(server: &Server, call: &Call) -> Response<Body> {
 /// The counters, and how full store and pools are now.
 fn metrics_page(server: &Server) -> String {
     server.registry.allocator.measure();
-    for (row, count) in server.registry.object_counts() {
-        server.metrics.stored(row.group, row.plural, count);
+    for (kind, count) in server.registry.object_counts() {
+        server.metrics.stored(kind.group(), kind.plural(), count);
     }
     server.metrics.page()
 }

@@ -1,13 +1,14 @@
 //! What kube-apiserver's admission plugins do to requests, as far as it matters here.
 
 use serde_json::Value;
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status;
 
 use super::Registry;
 use super::meta;
 use super::refusal::Outcome;
 use crate::api::Request;
+use crate::definitions::DEFINITIONS;
 use crate::store::Key;
 
 /// Namespaces that cannot be deleted (plugin `NamespaceLifecycle`).
@@ -22,8 +23,8 @@ impl Registry {
         request: &Request,
         name: &str,
     ) -> Outcome<Option<(Key, u64)>> {
-        let row = request.kind;
-        if !row.namespaced {
+        let row = &request.kind;
+        if !row.namespaced() {
             return Ok(None);
         }
         let namespace = request.namespace();
@@ -31,17 +32,17 @@ impl Registry {
         let record =
             self.store.get(&key).ok_or_else(|| status::not_found("", "namespaces", namespace))?;
         if meta::is_deleting(&record.value()) {
-            let failure = status::namespace_terminating(row.group, row.plural, name, namespace);
+            let failure = status::namespace_terminating(row.group(), row.plural(), name, namespace);
             return Err(failure.into());
         }
         Ok(Some((key, record.version)))
     }
 
     /// `NamespaceLifecycle`: some Namespaces stay.
-    pub(super) fn admit_delete(&self, row: &KindRow, name: &str) -> Outcome<()> {
+    pub(super) fn admit_delete(&self, row: &Kind, name: &str) -> Outcome<()> {
         if self.is_namespace(row) && IMMORTAL_NAMESPACES.contains(&name) {
             let why = "this namespace may not be deleted";
-            return Err(status::forbidden(row.group, row.plural, name, why).into());
+            return Err(status::forbidden(row.group(), row.plural(), name, why).into());
         }
         Ok(())
     }
@@ -49,7 +50,7 @@ impl Registry {
     /// `DenyServiceExternalIPs`: none may be added (S25).
     pub(super) fn admit_external_ips(
         &self,
-        row: &KindRow,
+        row: &Kind,
         new: &Value,
         old: Option<&Value>,
     ) -> Outcome<()> {
@@ -62,7 +63,7 @@ impl Registry {
         if added {
             let why = "Use of external IPs is denied by admission control";
             let name = meta::text(new, "name");
-            return Err(status::forbidden(row.group, row.plural, name, why).into());
+            return Err(status::forbidden(row.group(), row.plural(), name, why).into());
         }
         Ok(())
     }
@@ -73,12 +74,17 @@ impl Registry {
     }
 
     /// Whether the row is `namespaces`.
-    pub(super) fn is_namespace(&self, row: &KindRow) -> bool {
-        row.group.is_empty() && row.plural == "namespaces"
+    pub(super) fn is_namespace(&self, row: &Kind) -> bool {
+        row.group().is_empty() && row.plural() == "namespaces"
+    }
+
+    /// Whether the row is `customresourcedefinitions`.
+    pub(super) fn is_definition(&self, row: &Kind) -> bool {
+        (row.group(), row.plural()) == DEFINITIONS
     }
 
     /// Whether the row is `services`.
-    pub(super) fn is_service(&self, row: &KindRow) -> bool {
-        row.group.is_empty() && row.plural == "services"
+    pub(super) fn is_service(&self, row: &Kind) -> bool {
+        row.group().is_empty() && row.plural() == "services"
     }
 }

@@ -7,7 +7,7 @@ use wire::status;
 use super::Registry;
 use super::meta;
 use super::refusal::{Outcome, check, storage};
-use super::resources::{gvk, set_type, show, show_value};
+use super::resources::{set_type, show, show_value};
 use crate::alloc::Reservation;
 use crate::api::{Answer, Request};
 use crate::store::{CommitError, Key, Transaction};
@@ -37,8 +37,8 @@ impl Registry {
             match self.insert(request, draft).await? {
                 Inserted::Done(answer) => return Ok(answer),
                 Inserted::NameTaken { name, generated } if !generated || attempts == 0 => {
-                    let row = request.kind;
-                    return Err(status::already_exists(row.group, row.plural, &name).into());
+                    let row = &request.kind;
+                    return Err(status::already_exists(row.group(), row.plural(), &name).into());
                 }
                 // Another name, another address, or a namespace that has just changed.
                 Inserted::NameTaken { .. } | Inserted::Again => {}
@@ -48,15 +48,15 @@ impl Registry {
 
     /// Everything up to the write (semantics 1.2).
     fn draft(&self, request: &Request, mut object: Value, track: bool) -> Outcome<Draft> {
-        let row = request.kind;
+        let row = &request.kind;
         let env = &self.config.env;
         let namespace = self.admit_namespace(request, meta::text(&object, "name"))?;
         set_type(row, &mut object);
-        if row.namespaced {
+        if row.namespaced() {
             let namespace = request.namespace().into();
             meta::metadata(&mut object).insert("namespace".to_owned(), namespace);
         }
-        (row.default)(&mut object, env);
+        row.default(&mut object, env);
         self.authorizer.check_escalation(request, &object, None)?;
         if track {
             let now = meta::seconds(jiff::Timestamp::now());
@@ -65,7 +65,7 @@ impl Registry {
                 subresource: request.subresource(),
                 now: &now,
             };
-            apply::track_update(None, &mut object, gvk(row), &writer);
+            apply::track_update(None, &mut object, row.form(), &writer);
         }
         self.admit_service_account(request, &mut object)?;
         let has_version = !meta::text(&object, "resourceVersion").is_empty();
@@ -73,12 +73,12 @@ impl Registry {
         meta::start(&mut object);
         let name = meta::text(&object, "name").to_owned();
         let reservation = self.reserve_for_new(request, &mut object)?;
-        (row.prepare_create)(&mut object, env);
-        check(row, &name, &(row.validate_create)(&object, env))?;
-        let warnings = (row.warnings)(&object, None);
+        row.prepare_create(&mut object, env);
+        check(row, &name, &row.validate_create(&object, env))?;
+        let warnings = row.warnings(&object, None);
         self.admit_external_ips(row, &object, None)
             .map_err(|refusal| refusal.after(warnings.clone()))?;
-        (row.default_on_read)(&mut object, env);
+        row.default_on_read(&mut object, env);
         if has_version {
             let text = "resourceVersion should not be set on objects to be created";
             return Err(status::untyped(text).into());
@@ -88,7 +88,7 @@ impl Registry {
 
     /// The write.
     async fn insert(&self, request: &Request, draft: Draft) -> Outcome<Inserted> {
-        let row = request.kind;
+        let row = &request.kind;
         let key = self.resources.key(row, request.namespace(), &draft.name);
         let taken = Inserted::NameTaken { name: draft.name, generated: draft.is_generated };
         let mut object = draft.object;
@@ -106,7 +106,7 @@ impl Registry {
         }
         draft.reservation.write(&mut transaction, &self.resources, &object);
         let position = transaction.steps.len();
-        (row.to_stored)(&mut object);
+        row.to_stored(&mut object);
         transaction.create(key, object);
         match self.store.commit(transaction).await {
             Ok(records) => {
@@ -124,7 +124,7 @@ impl Registry {
     /// 400 when the body names another Namespace than the path.
     pub(super) fn check_namespace_of_body(&self, request: &Request, object: &Value) -> Outcome<()> {
         let named = meta::text(object, "namespace");
-        if request.kind.namespaced && !named.is_empty() && named != request.namespace() {
+        if request.kind.namespaced() && !named.is_empty() && named != request.namespace() {
             let text = "the namespace of the provided object does not match the namespace sent on the request";
             return Err(status::bad_request(text).into());
         }
@@ -133,7 +133,7 @@ impl Registry {
 
     /// Addresses and node ports of a new Service.
     fn reserve_for_new(&self, request: &Request, object: &mut Value) -> Outcome<Reservation> {
-        if !self.is_service(request.kind) || !request.subresource().is_empty() {
+        if !self.is_service(&request.kind) || !request.subresource().is_empty() {
             return Ok(Reservation::default());
         }
         self.allocator.create(object, request.options.dry_run)

@@ -23,7 +23,7 @@ impl Registry {
     /// DELETE of one object.
     pub(super) async fn delete(&self, request: &Request) -> Outcome<Answer> {
         let options = DeleteOptions::parse(request)?;
-        self.admit_delete(request.kind, request.name())?;
+        self.admit_delete(&request.kind, request.name())?;
         self.delete_object(request, &options).await
     }
 
@@ -31,7 +31,7 @@ impl Registry {
     pub(super) async fn delete_collection(&self, request: &Request) -> Outcome<Answer> {
         let options = DeleteOptions::parse(request)?;
         let selection = selection(request)?;
-        let listing = self.store.list(self.resources.number(request.kind), &selection.prefix());
+        let listing = self.store.list(self.resources.number(&request.kind), &selection.prefix());
         let mut items = Vec::new();
         for (path, record) in listing.objects {
             if !selection.matches(&path, &record) {
@@ -42,7 +42,7 @@ impl Registry {
             one.namespace = Some(namespace.to_owned());
             one.name = Some(name.to_owned());
             match self.delete_object(&one, &options).await {
-                Ok(_) => items.push(show(request.kind, &record)),
+                Ok(_) => items.push(show(&request.kind, &record)),
                 Err(refusal) if refusal.failure.code == 404 => {}
                 Err(refusal) => return Err(refusal),
             }
@@ -55,11 +55,11 @@ impl Registry {
             let record = self
                 .store
                 .get(&self.key(request))
-                .ok_or_else(|| not_found(request.kind, request.name()))?;
-            let old = shown(request.kind, &record);
+                .ok_or_else(|| not_found(&request.kind, request.name()))?;
+            let old = shown(&request.kind, &record);
             options.check_preconditions(request, &old, record.version)?;
             let object = match self.next_step(request, &old, options) {
-                Step::Nothing => Some(show(request.kind, &record)),
+                Step::Nothing => Some(show(&request.kind, &record)),
                 Step::Mark(marked) => self.mark(request, &record, marked).await?,
                 Step::Remove(last) => self.remove(request, &record, &old, last).await?,
             };
@@ -71,15 +71,18 @@ impl Registry {
 
     /// What a DELETE does to an object in its present state.
     fn next_step(&self, request: &Request, old: &Value, options: &DeleteOptions) -> Step {
-        let row = request.kind;
+        let row = &request.kind;
         let now = Timestamp::now();
         if self.is_namespace(row) {
             return namespace_step(old, now);
         }
+        if self.is_definition(row) {
+            return definition_step(old, now, options);
+        }
         let mut new = old.clone();
         let mut is_marked = false;
-        if let Some(grace_period) = row.grace_period {
-            let asked = options.grace_period_seconds;
+        let asked = options.grace_period_seconds;
+        if let Some(grace_seconds) = row.grace_period(old, asked) {
             if meta::is_deleting(old) {
                 match shorten(&mut new, asked) {
                     Pending::Shortened => is_marked = true,
@@ -87,7 +90,7 @@ impl Registry {
                     Pending::Unknown => {}
                 }
             } else {
-                mark(&mut new, now, grace_period(old, asked));
+                mark(&mut new, now, grace_seconds);
                 is_marked = true;
             }
         }
@@ -113,11 +116,11 @@ impl Registry {
         record: &Arc<Record>,
         mut marked: Value,
     ) -> Outcome<Option<Stored>> {
-        let row = request.kind;
+        let row = &request.kind;
         if request.options.dry_run {
             return Ok(Some(show_value(row, marked)));
         }
-        (row.to_stored)(&mut marked);
+        row.to_stored(&mut marked);
         let mut transaction = Transaction::default();
         transaction.replace(self.key(request), record.version, marked);
         match self.store.commit(transaction).await {
@@ -135,11 +138,11 @@ impl Registry {
         old: &Value,
         mut last: Value,
     ) -> Outcome<Option<Stored>> {
-        let row = request.kind;
+        let row = &request.kind;
         let removed = if request.options.dry_run {
             show_value(row, last)
         } else {
-            (row.to_stored)(&mut last);
+            row.to_stored(&mut last);
             let mut transaction = Transaction::default();
             self.delete_steps(request, record, Some(last), &mut transaction);
             match self.store.commit(transaction).await {
@@ -151,11 +154,11 @@ impl Registry {
                 Err(error) => return Err(storage(&error)),
             }
         };
-        if row.delete_returns_object {
+        if row.delete_returns_object() {
             return Ok(Some(removed));
         }
         let uid = meta::text(old, "uid");
-        let status = status::deleted(row.group, row.plural, request.name(), uid);
+        let status = status::deleted(row.group(), row.plural(), request.name(), uid);
         Ok(Some(Stored { json: status.to_string().into(), value: Some(Arc::new(status)) }))
     }
 
@@ -168,7 +171,7 @@ impl Registry {
         last: Option<Value>,
         transaction: &mut Transaction,
     ) {
-        let is_service = self.is_service(request.kind);
+        let is_service = self.is_service(&request.kind);
         let followers = if is_service { self.followers(&record.value()) } else { Vec::new() };
         transaction.delete(self.key(request), record.version, last);
         for (key, version) in followers {
@@ -178,7 +181,7 @@ impl Registry {
 
     /// What a removed object held in memory.
     pub(super) fn release(&self, request: &Request, old: &Value) {
-        if self.is_service(request.kind) {
+        if self.is_service(&request.kind) {
             self.allocator.release_ports(old);
         }
     }
@@ -263,9 +266,10 @@ impl DeleteOptions {
     }
 
     fn check_preconditions(&self, request: &Request, old: &Value, version: u64) -> Outcome<()> {
-        let row = request.kind;
-        let conflict =
-            |why: &str| Err(status::conflict(row.group, row.plural, request.name(), why).into());
+        let row = &request.kind;
+        let conflict = |why: &str| {
+            Err(status::conflict(row.group(), row.plural(), request.name(), why).into())
+        };
         let uid = meta::text(old, "uid");
         if let Some(wanted) = self.uid.as_ref().filter(|wanted| *wanted != uid) {
             return conflict(&format!(
@@ -320,6 +324,21 @@ fn namespace_step(old: &Value, now: Timestamp) -> Step {
     let mut new = old.clone();
     meta::metadata(&mut new).insert("deletionTimestamp".to_owned(), meta::seconds(now).into());
     new["status"]["phase"] = "Terminating".into();
+    Step::Mark(new)
+}
+
+/// A definition becomes Terminating; it goes when its objects are gone.
+fn definition_step(old: &Value, now: Timestamp, options: &DeleteOptions) -> Step {
+    if meta::is_deleting(old) {
+        let is_finished = super::update::is_finished(old);
+        return if is_finished { Step::Remove(old.clone()) } else { Step::Nothing };
+    }
+    let mut new = old.clone();
+    meta::set_finalizers(&mut new, options.finalizers(meta::finalizers(old)));
+    let now = meta::seconds(now);
+    meta::metadata(&mut new).insert("deletionTimestamp".to_owned(), now.as_str().into());
+    raise_generation(&mut new);
+    wire::rules::definition::mark_deleted(&mut new, &now);
     Step::Mark(new)
 }
 

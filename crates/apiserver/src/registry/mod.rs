@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
-use wire::kinds::{Env, KindRow};
+use wire::kinds::{Env, Kind};
 use wire::status;
 
 use crate::alloc::Allocator;
@@ -34,6 +34,7 @@ use crate::api::{Answer, Request, Stored, Verb};
 use crate::authz::{self, Authorizer};
 use crate::bootstrap;
 use crate::config::AuthorizationMode;
+use crate::definitions::{self, Definitions};
 use crate::repair;
 use crate::store::{Key, Store};
 
@@ -77,9 +78,10 @@ pub enum OpenError {
 pub struct Registry {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
-    pub(crate) resources: Resources,
+    pub(crate) resources: Arc<Resources>,
     pub(crate) allocator: Allocator,
     pub(crate) authorizer: Authorizer,
+    pub(crate) definitions: Definitions,
     /// The store's number of `namespaces`.
     namespaces: usize,
 }
@@ -88,19 +90,31 @@ impl Registry {
     /// Opens the state, makes sure that the objects every cluster has exist, and starts the
     /// repair loops on the current runtime. They end when the last `Arc` is dropped.
     pub async fn open(config: Config) -> Result<Arc<Self>, OpenError> {
-        let resources = Resources::new(&config.env);
+        let resources = Arc::new(Resources::new(&config.env));
         let store = Arc::new(Store::open(&config.state, resources.specs())?);
         let allocator = Allocator::new(store.clone(), &resources, config.env.clone());
-        let namespaces = resources.find("", "namespaces").map(|row| resources.number(row));
+        let namespaces = resources.find("", "namespaces").map(|kind| resources.number(&kind));
         let namespaces = namespaces.unwrap_or_default();
         let authorizer = Authorizer::new(config.authorization.clone(), &store, &resources);
-        let registry =
-            Arc::new(Self { config, store, resources, allocator, authorizer, namespaces });
+        let registry = Arc::new(Self {
+            config,
+            store,
+            resources,
+            allocator,
+            authorizer,
+            definitions: Definitions::new(),
+            namespaces,
+        });
+        registry.definitions.refresh(&registry);
+        for resource in registry.store.unclaimed() {
+            tracing::warn!(resource, "the state holds objects of a kind that is not served");
+        }
         bootstrap::run_once(&registry).await?;
         authz::reconcile(&registry).await?;
         bootstrap::spawn(&registry);
         authz::spawn_aggregation(&registry);
         repair::spawn(&registry);
+        definitions::spawn(&registry);
         Ok(registry)
     }
 
@@ -114,17 +128,16 @@ impl Registry {
 
     /// One object from memory, for the parts of the server that need one themselves (token
     /// review, proxying to a pod's node). `namespace` is empty for cluster-scoped kinds.
-    pub fn get(&self, kind: &'static KindRow, namespace: &str, name: &str) -> Option<Stored> {
-        let record = self.store.get(&self.resources.key(kind, namespace, name))?;
-        Some(show(kind, &record))
+    pub fn get(&self, kind: impl Into<Kind>, namespace: &str, name: &str) -> Option<Stored> {
+        let kind = kind.into();
+        let record = self.store.get(&self.resources.key(&kind, namespace, name))?;
+        Some(show(&kind, &record))
     }
 
     /// How many objects of every kind are stored.
-    pub(crate) fn object_counts(&self) -> Vec<(&'static KindRow, usize)> {
-        let kept =
-            wire::kinds::kinds().iter().filter(|row| row.is_kept() && row.stored_as.is_none());
-        kept.map(|row| (row, self.store.list(self.resources.number(row), "").objects.len()))
-            .collect()
+    pub(crate) fn object_counts(&self) -> Vec<(Kind, usize)> {
+        let count = |kind: &Kind| self.store.list(self.resources.number(kind), "").objects.len();
+        self.resources.stored().into_iter().map(|kind| (kind.clone(), count(&kind))).collect()
     }
 
     /// The newest resourceVersion.
@@ -158,7 +171,7 @@ impl Registry {
 
     /// Where the object of a request is.
     pub(crate) fn key(&self, request: &Request) -> Key {
-        self.resources.key(request.kind, request.namespace(), request.name())
+        self.resources.key(&request.kind, request.namespace(), request.name())
     }
 
     /// Objects that go with a Service: its IPAddresses and the Endpoints of the same name.
@@ -171,7 +184,7 @@ impl Registry {
             .collect();
         if let Some(row) = self.resources.find("", "endpoints") {
             let (namespace, name) = (meta::text(service, "namespace"), meta::text(service, "name"));
-            let key = self.resources.key(row, namespace, name);
+            let key = self.resources.key(&row, namespace, name);
             let record = self.store.get(&key);
             followers.extend(record.map(|record| (key, record.version)));
         }

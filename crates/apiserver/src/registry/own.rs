@@ -7,7 +7,7 @@ use futures::future::select_all;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
-use wire::kinds::KindRow;
+use wire::kinds;
 use wire::status::Failure;
 
 use super::Registry;
@@ -22,7 +22,7 @@ pub(crate) const MANAGER: &str = "kube-apiserver";
 /// One object of the server's own.
 pub(crate) struct Own<'a> {
     pub(crate) registry: &'a Registry,
-    pub(crate) row: &'static KindRow,
+    pub(crate) row: kinds::Kind,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
     /// Who owns the fields that are written.
@@ -32,7 +32,7 @@ pub(crate) struct Own<'a> {
 impl Own<'_> {
     /// The object, parsed.
     pub(crate) fn get(&self) -> Option<Value> {
-        let stored = self.registry.get(self.row, self.namespace, self.name)?;
+        let stored = self.registry.get(&self.row, self.namespace, self.name)?;
         Some((*stored.value()).clone())
     }
 
@@ -52,7 +52,7 @@ impl Own<'_> {
     }
 
     async fn call(&self, verb: Verb, subresource: &str, mut body: Value) -> Result<(), Failure> {
-        set_type(self.row, &mut body);
+        set_type(&self.row, &mut body);
         let is_apply = verb == Verb::Patch(PatchType::Apply);
         let options = Options {
             field_manager: self.manager.to_owned(),
@@ -63,7 +63,7 @@ impl Own<'_> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let request = Request {
             verb,
-            kind: self.row,
+            kind: self.row.clone(),
             namespace: some(self.namespace),
             name: if verb == Verb::Create { None } else { some(self.name) },
             subresource: some(subresource),
@@ -99,7 +99,7 @@ impl Registry {
     /// All objects of a kind, not yet parsed: passes over many pause between them.
     pub(crate) fn all(&self, (group, plural): Kind) -> Vec<Arc<Record>> {
         let Some(row) = self.resources.find(group, plural) else { return Vec::new() };
-        let listing = self.store.list(self.resources.number(row), "");
+        let listing = self.store.list(self.resources.number(&row), "");
         listing.objects.into_iter().map(|(_, record)| record).collect()
     }
 
@@ -207,7 +207,7 @@ struct Feed {
 impl Changes {
     fn new(registry: &Registry, kinds: &[Kind]) -> Self {
         let feed = |kind: &Kind| {
-            let resource = registry.resources.number(registry.resources.find(kind.0, kind.1)?);
+            let resource = registry.resources.number(&registry.resources.find(kind.0, kind.1)?);
             let changed = registry.store.subscribe(resource);
             Some(Feed { kind: *kind, resource, changed, position: 0 })
         };

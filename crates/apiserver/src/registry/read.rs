@@ -7,13 +7,13 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use futures::StreamExt;
 use serde_json::{Value, json};
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status::{self, CauseReason};
 
 use super::Registry;
 use super::refusal::{Outcome, Refusal, bad_option, not_found};
-use super::resources::{selectable, show, show_value};
-use crate::api::{Answer, More, Options, Request, Stored, WatchEvent};
+use super::resources::show;
+use crate::api::{Answer, More, Options, Request};
 use crate::store::{Expired, Listing, Page};
 use crate::watch::{Selection, Start, Watch};
 
@@ -29,11 +29,11 @@ impl Registry {
     pub(super) fn read(&self, request: &Request) -> Outcome<Answer> {
         let name = request.name();
         let record =
-            self.store.get(&self.key(request)).ok_or_else(|| not_found(request.kind, name))?;
+            self.store.get(&self.key(request)).ok_or_else(|| not_found(&request.kind, name))?;
         let wanted = parse_version(&request.options.resource_version)
             .map_err(|text| status::untyped(format!("resourceVersion: {text}")))?;
         self.check_not_future(wanted)?;
-        Ok(Answer::Object { code: 200, object: show(request.kind, &record), warnings: Vec::new() })
+        Ok(Answer::Object { code: 200, object: show(&request.kind, &record), warnings: Vec::new() })
     }
 
     /// LIST, whole or in pages.
@@ -42,7 +42,7 @@ impl Registry {
         let asked = ListOptions::parse(&request.options)?;
         self.check_not_future(asked.exact.or(asked.at_least).unwrap_or(0))?;
         let prefix = selection.prefix();
-        let resource = self.resources.number(request.kind);
+        let resource = self.resources.number(&request.kind);
         let Listing { mut objects, version } = match (&asked.token, asked.exact) {
             (None, None) => self.store.list(resource, &prefix),
             (token, exact) => {
@@ -64,7 +64,7 @@ impl Registry {
                 remaining: selection.is_everything().then_some(rest.len() as u64),
             }
         });
-        let items = objects.iter().map(|(_, record)| show(request.kind, record)).collect();
+        let items = objects.iter().map(|(_, record)| show(&request.kind, record)).collect();
         Ok(Answer::List { items, resource_version: version, more })
     }
 
@@ -88,19 +88,22 @@ impl Registry {
         });
         let watch = Watch {
             store: self.store.clone(),
-            resource: self.resources.number(request.kind),
-            spec: self.resources.spec(request.kind),
+            kind: request.kind.clone(),
+            resource: self.resources.number(&request.kind),
+            spec: self.store.spec(self.resources.number(&request.kind)),
             selection,
             start,
             bookmarks: options.allow_bookmarks,
             timeout: Duration::from_secs(seconds),
         };
-        let row = request.kind;
         let stream = watch.stream();
-        if row.stored_as.is_none() {
-            return Ok(Answer::Watch(stream));
-        }
-        Ok(Answer::Watch(stream.map(move |event| shown(row, event)).boxed()))
+        Ok(Answer::Watch(match request.kind {
+            Kind::BuiltIn(_) => stream,
+            // As upstream: clients look anew at what a definition has changed.
+            Kind::Custom(_) => {
+                stream.take_until(Box::pin(self.resources.ended(&request.kind))).boxed()
+            }
+        }))
     }
 
     /// 504 for a version that does not exist yet.
@@ -125,7 +128,7 @@ impl Registry {
 
 /// The selectors of a request.
 pub(super) fn selection(request: &Request) -> Outcome<Selection> {
-    let known = selectable(request.kind);
+    let known = request.kind.selectable_names();
     let namespace = request.namespace.as_deref().unwrap_or("");
     let options = &request.options;
     Selection::parse(namespace, &options.label_selector, &options.field_selector, &known)
@@ -258,16 +261,5 @@ fn unknown_field(known: &[&str], text: String) -> String {
             status::quote(field)
         ),
         _ => text,
-    }
-}
-
-/// An event with its object as another kind shows it.
-fn shown(row: &'static KindRow, event: WatchEvent) -> WatchEvent {
-    let show = |stored: &Stored| show_value(row, (*stored.value()).clone());
-    match &event {
-        WatchEvent::Added(stored) => WatchEvent::Added(show(stored)),
-        WatchEvent::Modified(stored) => WatchEvent::Modified(show(stored)),
-        WatchEvent::Deleted(stored) => WatchEvent::Deleted(show(stored)),
-        WatchEvent::Bookmark { .. } | WatchEvent::Error(_) => event,
     }
 }

@@ -1,6 +1,6 @@
 //! Failures on their way out.
 
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status::{self, CauseReason, Failure, FieldError};
 
 use crate::store::CommitError;
@@ -31,22 +31,22 @@ impl Refusal {
 }
 
 /// 404 for an object of this kind.
-pub(crate) fn not_found(row: &KindRow, name: &str) -> Refusal {
-    status::not_found(row.group, row.plural, name).into()
+pub(crate) fn not_found(row: &Kind, name: &str) -> Refusal {
+    status::not_found(row.group(), row.plural(), name).into()
 }
 
 /// 409: the object has another resourceVersion.
-pub(crate) fn modified(row: &KindRow, name: &str) -> Refusal {
-    status::modified(row.group, row.plural, name).into()
+pub(crate) fn modified(row: &Kind, name: &str) -> Refusal {
+    status::modified(row.group(), row.plural(), name).into()
 }
 
 /// 422 when there are errors. They are about the object as it is stored.
-pub(crate) fn check(row: &'static KindRow, name: &str, errors: &[FieldError]) -> Outcome<()> {
+pub(crate) fn check(row: &Kind, name: &str, errors: &[FieldError]) -> Outcome<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    let stored = row.stored_row();
-    Err(status::invalid(stored.group, stored.kind, name, errors).into())
+    let stored = row.stored();
+    Err(status::invalid(stored.group(), stored.kind(), name, errors).into())
 }
 
 /// 422 about an option of the request, such as `PatchOptions`.

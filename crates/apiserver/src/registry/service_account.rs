@@ -2,7 +2,7 @@
 //! (kubernetes plugin/pkg/admission/serviceaccount).
 
 use serde_json::{Map, Value, json};
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::status;
 
 use super::Registry;
@@ -27,9 +27,9 @@ impl Registry {
         request: &Request,
         object: &mut Value,
     ) -> Outcome<()> {
-        let row = request.kind;
+        let row = &request.kind;
         let is_new_pod =
-            row.group.is_empty() && row.plural == "pods" && request.subresource().is_empty();
+            row.group().is_empty() && row.plural() == "pods" && request.subresource().is_empty();
         if !is_new_pod || !self.config.service_account_admission {
             return Ok(());
         }
@@ -52,7 +52,7 @@ impl Registry {
     /// An account; the default one is on its way when it is not there yet.
     fn service_account(
         &self,
-        pods: &KindRow,
+        pods: &Kind,
         namespace: &str,
         name: &str,
         pod: &str,
@@ -66,7 +66,7 @@ impl Registry {
                 let why = format!(
                     "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
                 );
-                Err(status::forbidden(pods.group, pods.plural, pod, &why).into())
+                Err(status::forbidden(pods.group(), pods.plural(), pod, &why).into())
             }
         }
     }

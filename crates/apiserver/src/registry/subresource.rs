@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use wire::apply::{self, Writer};
+use wire::custom::ScalePaths;
 use wire::decode::FieldValidation;
+use wire::kinds::Kind;
 use wire::patch::{self, Patch, PatchKind};
 use wire::schema::Gvk;
 use wire::status::{self, CauseReason, FieldError};
@@ -10,7 +12,7 @@ use wire::status::{self, CauseReason, FieldError};
 use super::Registry;
 use super::meta;
 use super::refusal::{Outcome, Refusal, modified, not_found, storage};
-use super::resources::{gvk, show, show_value};
+use super::resources::{show, show_value};
 use super::update::{Change, Written, shown};
 use crate::api::{Answer, PatchType, Request, Stored, Verb};
 use crate::store::{CommitError, Transaction};
@@ -23,28 +25,28 @@ impl Registry {
         let record = self
             .store
             .get(&self.key(request))
-            .ok_or_else(|| not_found(request.kind, request.name()))?;
-        Ok(answer(200, scale_of(&shown(request.kind, &record))))
+            .ok_or_else(|| not_found(&request.kind, request.name()))?;
+        Ok(answer(200, scale_of(&request.kind, &shown(&request.kind, &record))))
     }
 
     /// PUT and PATCH of `scale`: a change of `spec.replicas` and nothing else.
     pub(super) async fn write_scale(&self, request: &Request) -> Outcome<Answer> {
-        let row = request.kind;
+        let row = &request.kind;
         loop {
             let record =
                 self.store.get(&self.key(request)).ok_or_else(|| not_found(row, request.name()))?;
             let old = shown(row, &record);
-            let scale = changed_scale(request, &scale_of(&old))?;
+            let scale = changed_scale(request, &scale_of(row, &old))?;
             let wanted = meta::text(&scale, "resourceVersion");
             let is_conditional = !wanted.is_empty() && wanted != "0";
             if is_conditional && wanted != record.version.to_string() {
                 return Err(modified(row, request.name()));
             }
             let mut new = old.clone();
-            new["spec"]["replicas"] = replicas(&scale)?.into();
+            set_replicas(row, &mut new, replicas(&scale)?);
             let now = meta::seconds(jiff::Timestamp::now());
             let writer = Writer { manager: request.manager(), subresource: "scale", now: &now };
-            apply::track_update(Some(&old), &mut new, gvk(row), &writer);
+            apply::track_update(Some(&old), &mut new, row.form(), &writer);
             let is_patch = request.verb != Verb::Update;
             let change = Change {
                 request,
@@ -56,7 +58,7 @@ impl Registry {
             };
             match self.write(change).await? {
                 Written::Done(Answer::Object { code, object, .. }) => {
-                    return Ok(answer(code, scale_of(&object.value())));
+                    return Ok(answer(code, scale_of(row, &object.value())));
                 }
                 Written::Done(other) => return Ok(other),
                 Written::Again => {}
@@ -66,7 +68,7 @@ impl Registry {
 
     /// POST of a `binding`: the scheduler's decision for a pod.
     pub(super) async fn bind(&self, request: &Request) -> Outcome<Answer> {
-        let (row, name) = (request.kind, request.name());
+        let (row, name) = (&request.kind, request.name());
         let binding = request.body.clone().unwrap_or_default();
         let node = binding["target"]["name"].as_str().unwrap_or("");
         check_binding(name, &binding)?;
@@ -101,7 +103,7 @@ impl Registry {
 
     /// PUT of a Namespace's `finalize`: only `spec.finalizers` changes.
     pub(super) async fn finalize(&self, request: &Request) -> Outcome<Answer> {
-        let row = request.kind;
+        let row = &request.kind;
         let body = request.body.clone().unwrap_or_default();
         loop {
             let record =
@@ -136,8 +138,8 @@ impl Registry {
     }
 }
 
-/// The `autoscaling/v1` Scale of a Deployment or ReplicaSet.
-fn scale_of(object: &Value) -> Value {
+/// The `autoscaling/v1` Scale of an object.
+fn scale_of(kind: &Kind, object: &Value) -> Value {
     let old = &object["metadata"];
     let mut metadata = serde_json::Map::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -146,20 +148,47 @@ fn scale_of(object: &Value) -> Value {
         }
     }
     let number = |value: &Value| value.as_i64().unwrap_or(0);
+    let (wanted, present, selector) = match custom_scale(kind) {
+        Some(paths) => {
+            let selector = paths.selector(object).to_owned();
+            (paths.wanted(object).unwrap_or(0), paths.present(object), selector)
+        }
+        None => (
+            number(&object["spec"]["replicas"]),
+            number(&object["status"]["replicas"]),
+            selector_text(&object["spec"]["selector"]),
+        ),
+    };
     let mut spec = json!({});
-    if number(&object["spec"]["replicas"]) != 0 {
-        spec["replicas"] = object["spec"]["replicas"].clone();
+    if wanted != 0 {
+        spec["replicas"] = wanted.into();
+    }
+    let mut status = json!({ "replicas": present });
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
     }
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
         "spec": spec,
-        "status": {
-            "replicas": number(&object["status"]["replicas"]),
-            "selector": selector_text(&object["spec"]["selector"]),
-        },
+        "status": status,
     })
+}
+
+fn set_replicas(kind: &Kind, object: &mut Value, replicas: i64) {
+    match custom_scale(kind) {
+        Some(paths) => paths.set_wanted(object, replicas),
+        None => object["spec"]["replicas"] = replicas.into(),
+    }
+}
+
+/// Where a custom resource has its numbers.
+fn custom_scale(kind: &Kind) -> Option<&ScalePaths> {
+    match kind {
+        Kind::Custom(custom) => custom.scale.as_ref(),
+        Kind::BuiltIn(_) => None,
+    }
 }
 
 fn changed_scale(request: &Request, old: &Value) -> Outcome<Value> {
@@ -232,9 +261,9 @@ fn check_binding(name: &str, binding: &Value) -> Outcome<()> {
 }
 
 fn check_bindable(request: &Request, binding: &Value, pod: &Value) -> Outcome<()> {
-    let (row, name) = (request.kind, request.name());
+    let (row, name) = (&request.kind, request.name());
     let refuse =
-        |why: &str| -> Refusal { status::conflict(row.group, "pods/binding", name, why).into() };
+        |why: &str| -> Refusal { status::conflict(row.group(), "pods/binding", name, why).into() };
     let wanted = meta::text(binding, "uid");
     let uid = meta::text(pod, "uid");
     if !wanted.is_empty() && wanted != uid {
@@ -313,7 +342,8 @@ mod tests {
             }},
             "status": { "replicas": 2 },
         });
-        let scale = scale_of(&deployment);
+        let scale =
+            scale_of(&wire::kinds::find("apps", "v1", "deployments").unwrap().into(), &deployment);
         assert_eq!(scale["spec"], json!({ "replicas": 3 }));
         assert_eq!(scale["status"], json!({ "replicas": 2, "selector": "app=web,t in (a,b)" }));
         assert_eq!(scale["metadata"], json!({ "name": "d" }));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 use wire::decode::FieldValidation;
-use wire::kinds::KindRow;
+use wire::kinds::Kind;
 use wire::patch::{Patch, PatchKind};
 use wire::rules::meta::resource_version_required;
 use wire::status;
@@ -14,7 +14,7 @@ use wire::{apply, patch};
 use super::Registry;
 use super::meta;
 use super::refusal::{Outcome, check, modified, not_found, storage};
-use super::resources::{gvk, set_type, show, show_value};
+use super::resources::{set_type, show, show_value};
 use crate::alloc::Reservation;
 use crate::api::{Answer, PatchType, Request};
 use crate::store::{CommitError, Record, Transaction};
@@ -42,14 +42,14 @@ pub(super) enum Written {
 impl Registry {
     /// PUT (S22).
     pub(super) async fn update(&self, request: &Request) -> Outcome<Answer> {
-        let row = request.kind;
+        let row = &request.kind;
         let name = request.name();
         let body = request.body.clone().unwrap_or_default();
         self.check_identity(request, &body)?;
         let wanted_uid = meta::text(&body, "uid");
         loop {
             let Some(record) = self.store.get(&self.key(request)) else {
-                if !row.create_on_update {
+                if !row.create_on_update() {
                     return Err(not_found(row, name));
                 }
                 self.authorizer.check_create(request)?;
@@ -78,14 +78,14 @@ impl Registry {
         loop {
             let Some(record) = self.store.get(&self.key(request)) else {
                 if kind != PatchType::Apply {
-                    return Err(not_found(request.kind, name));
+                    return Err(not_found(&request.kind, name));
                 }
                 self.authorizer.check_create(request)?;
                 let object = self.applied(request, None, &body)?;
                 self.check_identity(request, &object)?;
                 return self.create_object(request, without_version(object), false).await;
             };
-            let old = shown(request.kind, &record);
+            let old = shown(&request.kind, &record);
             let (new, warnings) = self.patched(request, kind, &old, &body)?;
             // A patch that does not touch the version carries the present one: no condition.
             let is_conditional = match kind {
@@ -126,7 +126,7 @@ impl Registry {
         let validation = FieldValidation::parse(&request.options.field_validation);
         let validation = validation.unwrap_or_default();
         let patch = Patch { value: body.clone(), strict: request.strict.clone() };
-        let patched = patch::patch(kind, old, &patch, gvk(request.kind), validation)?;
+        let patched = patch::patch(kind, old, &patch, request.kind.form(), validation)?;
         let mut new = patched.value;
         self.check_identity(request, &new)?;
         self.complete(request, &mut new);
@@ -141,13 +141,13 @@ impl Registry {
             subresource: request.subresource(),
             now: &now,
         };
-        Ok(apply::apply(live, body, gvk(request.kind), &writer, request.options.force)?)
+        Ok(apply::apply(live, body, request.kind.form(), &writer, request.options.force)?)
     }
 
     /// Everything between a changed object and its being stored (semantics 1.2, update).
     pub(super) async fn write(&self, change: Change<'_>) -> Outcome<Written> {
         let Change { request, record, old, mut new, is_conditional, mut warnings } = change;
-        let (row, env, name) = (request.kind, &self.config.env, request.name());
+        let (row, env, name) = (&request.kind, &self.config.env, request.name());
         // S21.
         let is_status = request.subresource() == "status";
         self.authorizer.check_escalation(request, &new, Some(old))?;
@@ -155,17 +155,17 @@ impl Registry {
             if is_status { Reservation::default() } else { self.reserve(request, &mut new, old)? };
         meta::carry(&mut new, old);
         let errors = if is_status {
-            (row.prepare_status)(&mut new, old, env);
-            (row.validate_status)(&new, old, env)
+            row.prepare_status(&mut new, old, env);
+            row.validate_status(&new, old, env)
         } else {
-            (row.prepare_update)(&mut new, old, env);
-            (row.validate_update)(&new, old, env)
+            row.prepare_update(&mut new, old, env);
+            row.validate_update(&new, old, env)
         };
         check(row, name, &errors).map_err(|refusal| refusal.after(warnings.clone()))?;
-        warnings.extend((row.warnings)(&new, Some(old)));
+        warnings.extend(row.warnings(&new, Some(old)));
         self.admit_external_ips(row, &new, Some(old))
             .map_err(|refusal| refusal.after(warnings.clone()))?;
-        (row.default_on_read)(&mut new, env);
+        row.default_on_read(&mut new, env);
         let metadata = meta::metadata(&mut new);
         metadata.insert("resourceVersion".to_owned(), record.version.to_string().into());
         if new == *old {
@@ -183,7 +183,7 @@ impl Registry {
             self.delete_steps(request, record, None, &mut transaction);
         } else {
             reservation.write(&mut transaction, &self.resources, &new);
-            (row.to_stored)(&mut new);
+            row.to_stored(&mut new);
             transaction.replace(self.key(request), record.version, new);
         }
         let written = match self.store.commit(transaction).await {
@@ -204,7 +204,7 @@ impl Registry {
 
     /// Addresses and node ports of a changed Service.
     fn reserve(&self, request: &Request, new: &mut Value, old: &Value) -> Outcome<Reservation> {
-        if !self.is_service(request.kind) {
+        if !self.is_service(&request.kind) {
             return Ok(Reservation::default());
         }
         self.allocator.update(new, old, request.options.dry_run)
@@ -212,13 +212,13 @@ impl Registry {
 
     /// Type, Namespace and defaults of an object from a client.
     fn complete(&self, request: &Request, object: &mut Value) {
-        let row = request.kind;
+        let row = &request.kind;
         set_type(row, object);
-        if row.namespaced {
+        if row.namespaced() {
             let namespace = request.namespace().into();
             meta::metadata(object).insert("namespace".to_owned(), namespace);
         }
-        (row.default)(object, &self.config.env);
+        row.default(object, &self.config.env);
     }
 
     fn track(&self, request: &Request, old: &Value, new: &mut Value) {
@@ -228,7 +228,7 @@ impl Registry {
             subresource: request.subresource(),
             now: &now,
         };
-        apply::track_update(Some(old), new, gvk(request.kind), &writer);
+        apply::track_update(Some(old), new, request.kind.form(), &writer);
     }
 
     /// 400 when the object does not have the name and Namespace of the path.
@@ -256,11 +256,11 @@ impl Registry {
     ///
     /// 409 when it is not the stored one, 422 when one is needed, 500 when it is no number.
     fn check_version(&self, request: &Request, object: &Value, record: &Record) -> Outcome<bool> {
-        let (row, name) = (request.kind, request.name());
+        let (row, name) = (&request.kind, request.name());
         let text = meta::text(object, "resourceVersion");
         if text.is_empty() || text == "0" {
             let is_put = request.verb == crate::api::Verb::Update;
-            if is_put && !row.unconditional_update {
+            if is_put && !row.unconditional_update() {
                 check(row, name, &[resource_version_required()])?;
             }
             return Ok(false);
@@ -280,17 +280,17 @@ impl Registry {
         if wanted.is_empty() || wanted == actual {
             return Ok(());
         }
-        let row = request.kind;
-        let object = (row.group, row.plural, request.name());
+        let row = &request.kind;
+        let object = (row.group(), row.plural(), request.name());
         Err(status::uid_mismatch(object, &etcd_key(request), wanted, actual).into())
     }
 }
 
 /// The stored object as the row shows it, parsed.
-pub(super) fn shown(row: &'static KindRow, record: &Record) -> Value {
+pub(super) fn shown(row: &Kind, record: &Record) -> Value {
     let mut object = record.value();
-    if row.stored_as.is_some() {
-        (row.from_stored)(&mut object);
+    if !row.shows_as_stored(record.era) {
+        row.from_stored(&mut object);
         set_type(row, &mut object);
     }
     object
@@ -313,8 +313,8 @@ fn without_version(mut object: Value) -> Value {
 
 /// The key under which the reference server keeps an object: its error texts show it.
 fn etcd_key(request: &Request) -> String {
-    let row = request.kind;
-    let directory = match (row.group, row.plural) {
+    let row = &request.kind;
+    let directory = match (row.group(), row.plural()) {
         ("", "services") => "services/specs",
         ("", "endpoints") => "services/endpoints",
         ("", "nodes") => "minions",

@@ -205,7 +205,7 @@ async fn reserve(registry: &Registry, service: &Value, address: IpAddr, replace:
     let object = registry.allocator.address_object(address, namespace, name, &registry.resources);
     let key = registry.allocator.address_key(address);
     let mut transaction = Transaction::default();
-    transaction.require(registry.resources.key(own.row, namespace, name), version);
+    transaction.require(registry.resources.key(&own.row, namespace, name), version);
     match replace {
         Some(version) => transaction.replace(key, version, object),
         None => transaction.create(key, object),

@@ -69,8 +69,9 @@ async fn settle(own: &Own<'_>, cidr: &Value) -> Duration {
     if own.name == DEFAULT && cidr["status"]["conditions"].is_null() {
         // The reference server says so twice: here as the maker of the default range.
         let config = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-        if let Err(failure) =
-            (Own { manager: DEFAULT_MANAGER, ..*own }).apply("status", config).await
+        if let Err(failure) = (Own { manager: DEFAULT_MANAGER, row: own.row.clone(), ..*own })
+            .apply("status", config)
+            .await
         {
             return written(Err(failure));
         }
@@ -122,7 +123,9 @@ async fn set_ready(
         "type": "Ready", "status": status, "reason": reason, "message": message,
         "lastTransitionTime": meta::seconds(Timestamp::now()),
     }]}});
-    written(Own { manager: STATUS_MANAGER, ..*own }.apply("status", config).await)
+    written(
+        Own { manager: STATUS_MANAGER, row: own.row.clone(), ..*own }.apply("status", config).await,
+    )
 }
 
 /// Whether some address lies in this range and in no other that stays.

@@ -35,7 +35,7 @@ impl Pass for Expiry {
             }
             let (namespace, name) = (meta::text(&event, "namespace"), meta::text(&event, "name"));
             let mut transaction = Transaction::default();
-            let key = registry.resources.key(row, namespace, name);
+            let key = registry.resources.key(&row, namespace, name);
             transaction.delete(key, record.version, None);
             if let Err(error) = registry.store.commit(transaction).await {
                 tracing::debug!(name, %error, "event not expired");

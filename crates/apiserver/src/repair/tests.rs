@@ -49,10 +49,10 @@ async fn write(
         object["metadata"]["namespace"] = namespace.into();
     }
     let row = registry.resources.find(kind.0, kind.1).unwrap();
-    crate::registry::resources::set_type(row, &mut object);
+    crate::registry::resources::set_type(&row, &mut object);
     meta::start(&mut object);
     let mut transaction = Transaction::default();
-    transaction.create(registry.resources.key(row, namespace, name), object);
+    transaction.create(registry.resources.key(&row, namespace, name), object);
     registry.store.commit(transaction).await.unwrap();
     registry.own(kind, namespace, name).and_then(|own| own.get()).unwrap()
 }
@@ -129,7 +129,7 @@ async fn a_range_stays_while_an_address_lies_in_no_other() {
     let own = registry.own(CIDRS, "", "extra").unwrap();
     let deleted = registry.call(Request {
         verb: Verb::Delete,
-        kind: own.row,
+        kind: own.row.clone(),
         namespace: None,
         name: Some("extra".to_owned()),
         subresource: None,
@@ -198,7 +198,8 @@ async fn what_an_older_server_stored_is_completed_when_it_is_loaded() {
     let spec = |spec: Value| {
         let row = registry.resources.find("", "services").unwrap();
         let mut object = json!({ "spec": spec });
-        (registry.resources.spec(row).on_load)(&mut object);
+        let specs = registry.resources.specs();
+        (specs[registry.resources.number(&row)].on_load)(&mut object);
         object["spec"].clone()
     };
     let plain = spec(json!({ "type": "ClusterIP", "clusterIP": "10.96.0.9" }));

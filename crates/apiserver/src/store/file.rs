@@ -1,5 +1,6 @@
 //! The redb file: the only part of the store that touches the disk.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 
-use super::memory::Loaded;
+use super::memory::{Loaded, Unclaimed};
 use super::{Key, Record, Spec, StoreError};
 
 /// `resource/path` -> version (8 bytes, big endian) and JSON text.
@@ -132,16 +133,29 @@ impl File {
     }
 
     fn load(&self, specs: &[Arc<Spec>]) -> Result<Loaded, StoreError> {
-        let mut loaded = Loaded { version: 0, changed: vec![0; specs.len()], objects: Vec::new() };
+        let mut loaded = Loaded {
+            version: 0,
+            changed: vec![0; specs.len()],
+            objects: Vec::new(),
+            unclaimed: BTreeMap::new(),
+        };
         for (key, value) in self.read_all(specs, &mut loaded).map_err(|e| self.read_error(e))? {
-            let Some(place) = place(specs, &key) else {
-                tracing::warn!(key, "the state holds an object of a kind that is not served");
-                continue;
-            };
-            let record = parse(&specs[place.resource], &value).map_err(|source| {
-                StoreError::Object { path: self.path.clone(), key: key.clone(), source }
+            let (version, object) = parse(&value).map_err(|source| StoreError::Object {
+                path: self.path.clone(),
+                key: key.clone(),
+                source,
             })?;
-            loaded.objects.push((place, record));
+            let Some((resource, path)) = key.split_once('/') else { continue };
+            match specs.iter().position(|spec| spec.name == resource) {
+                Some(resource) => {
+                    let record = Record::loaded(&specs[resource], object, version);
+                    loaded.objects.push((Key { resource, path: path.into() }, record));
+                }
+                None => {
+                    let found = loaded.unclaimed.entry(resource.to_owned()).or_default();
+                    found.objects.push((path.into(), version, object));
+                }
+            }
         }
         Ok(loaded)
     }
@@ -156,8 +170,16 @@ impl File {
         let meta = transaction.open_table(META)?;
         loaded.version = meta.get(VERSION_KEY)?.map_or(0, |version| version.value());
         let changed = transaction.open_table(CHANGED)?;
-        for (spec, version) in specs.iter().zip(&mut loaded.changed) {
-            *version = changed.get(&*spec.name)?.map_or(0, |version| version.value());
+        for entry in changed.iter()? {
+            let (name, version) = entry?;
+            let (name, version) = (name.value(), version.value());
+            match specs.iter().position(|spec| spec.name == name) {
+                Some(resource) => loaded.changed[resource] = version,
+                None => {
+                    let unclaimed = Unclaimed { changed: version, objects: Vec::new() };
+                    loaded.unclaimed.insert(name.to_owned(), unclaimed);
+                }
+            }
         }
         let mut objects = Vec::new();
         for entry in transaction.open_table(OBJECTS)?.iter()? {
@@ -222,18 +244,11 @@ fn write(transaction: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb
     Ok(())
 }
 
-fn place(specs: &[Arc<Spec>], disk_key: &str) -> Option<Key> {
-    let (resource, path) = disk_key.split_once('/')?;
-    let resource = specs.iter().position(|spec| spec.name == resource)?;
-    Some(Key { resource, path: path.into() })
-}
-
-fn parse(spec: &Spec, value: &[u8]) -> Result<Record, serde_json::Error> {
+/// Version and object.
+fn parse(value: &[u8]) -> Result<(u64, Value), serde_json::Error> {
     let (version, json) = value.split_at(VERSION_BYTES.min(value.len()));
-    let mut object: Value = serde_json::from_slice(json)?;
-    (spec.on_load)(&mut object);
     let version = version.try_into().map_or(0, u64::from_be_bytes);
-    Ok(Record::new(spec, object, version))
+    Ok((version, serde_json::from_slice(json)?))
 }
 
 /// Changes the format number of a closed state, as another release would have written it.

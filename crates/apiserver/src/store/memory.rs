@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::history::{Event, History};
@@ -17,6 +18,17 @@ pub(super) struct Loaded {
     pub(super) changed: Vec<u64>,
     /// The objects.
     pub(super) objects: Vec<(Key, Record)>,
+    /// What belongs to resources that are not known, or not yet, by their name.
+    pub(super) unclaimed: BTreeMap<String, Unclaimed>,
+}
+
+/// What the file holds of a resource that nobody has defined.
+#[derive(Default)]
+pub(super) struct Unclaimed {
+    /// The version of its last change.
+    pub(super) changed: u64,
+    /// Path, version and object.
+    pub(super) objects: Vec<(Arc<str>, u64, Value)>,
 }
 
 /// A version that is too old to be answered.
@@ -50,26 +62,49 @@ pub(crate) struct Page<'a> {
 pub(super) struct Memory {
     version: u64,
     tables: Vec<Table>,
+    unclaimed: BTreeMap<String, Unclaimed>,
 }
 
 struct Table {
+    spec: Arc<Spec>,
     objects: BTreeMap<Arc<str>, Arc<Record>>,
     history: History,
     changed: watch::Sender<u64>,
 }
 
 impl Memory {
-    pub(super) fn new(specs: &[Arc<Spec>], loaded: Loaded) -> Self {
-        let table = |index: usize| Table {
-            objects: BTreeMap::new(),
-            history: History::new(loaded.changed[index]),
-            changed: watch::Sender::new(loaded.changed[index]),
-        };
-        let mut tables: Vec<Table> = (0..specs.len()).map(table).collect();
+    pub(super) fn new(specs: Vec<Arc<Spec>>, loaded: Loaded) -> Self {
+        let specs = specs.into_iter().zip(loaded.changed);
+        let mut tables: Vec<Table> =
+            specs.map(|(spec, changed)| Table::new(spec, changed)).collect();
         for (key, record) in loaded.objects {
             tables[key.resource].objects.insert(key.path, Arc::new(record));
         }
-        Self { version: loaded.version, tables }
+        Self { version: loaded.version, tables, unclaimed: loaded.unclaimed }
+    }
+
+    pub(super) fn define(&mut self, spec: Arc<Spec>) -> usize {
+        if let Some(number) = self.tables.iter().position(|table| table.spec.name == spec.name) {
+            self.tables[number].change(spec);
+            return number;
+        }
+        let found = self.unclaimed.remove(&spec.name).unwrap_or_default();
+        let mut table = Table::new(spec.clone(), found.changed);
+        for (path, version, object) in found.objects {
+            let record = Record::loaded(&spec, object, version);
+            table.objects.insert(path, Arc::new(record));
+        }
+        self.tables.push(table);
+        self.tables.len() - 1
+    }
+
+    pub(super) fn unclaimed(&self) -> Vec<String> {
+        let held = self.unclaimed.iter().filter(|(_, found)| !found.objects.is_empty());
+        held.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn spec(&self, resource: usize) -> Arc<Spec> {
+        self.tables[resource].spec.clone()
     }
 
     /// Takes in committed events; watches see them all at once.
@@ -149,6 +184,23 @@ impl Memory {
 }
 
 impl Table {
+    fn new(spec: Arc<Spec>, changed: u64) -> Self {
+        Self {
+            spec,
+            objects: BTreeMap::new(),
+            history: History::new(changed),
+            changed: watch::Sender::new(changed),
+        }
+    }
+
+    /// Objects stay as they are written; what is known about them is found out anew.
+    fn change(&mut self, spec: Arc<Spec>) {
+        for record in self.objects.values_mut() {
+            *record = Arc::new(Record::loaded(&spec, record.value(), record.version));
+        }
+        self.spec = spec;
+    }
+
     fn range<'a>(
         &'a self,
         page: &Page<'a>,

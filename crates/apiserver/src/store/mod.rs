@@ -19,6 +19,7 @@ mod memory;
 mod record;
 mod writer;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard, mpsc};
 use std::thread::JoinHandle;
@@ -37,17 +38,19 @@ pub(crate) struct Spec {
     /// `plural` or `plural.group`, the same in every release: it is part of the keys on disk.
     pub(crate) name: String,
     /// Kind of its objects.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: String,
     /// apiVersion of its objects.
     pub(crate) api_version: String,
     /// Fields that field selectors may name.
     pub(crate) fields: Fields,
-    /// Brings an object that an older release wrote up to date (semantics 1.3).
-    pub(crate) on_load: Box<dyn Fn(&mut Value) + Send + Sync>,
+    /// The form that objects have which are written from now on; 0 where it never changes.
+    pub(crate) era: u32,
+    /// Brings an object that an older release wrote up to date (semantics 1.3), and tells its era.
+    pub(crate) on_load: Box<dyn Fn(&mut Value) -> u32 + Send + Sync>,
 }
 
 /// The selectable fields of an object, by name.
-pub(crate) type Fields = Box<dyn Fn(&Value) -> Vec<(&'static str, String)> + Send + Sync>;
+pub(crate) type Fields = Box<dyn Fn(&Value) -> Vec<(Cow<'static, str>, String)> + Send + Sync>;
 
 /// Where an object is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -213,14 +216,30 @@ impl Store {
     /// Opens or creates `state.redb` in a directory, which is created when missing.
     pub(crate) fn open(directory: &Path, specs: Vec<Arc<Spec>>) -> Result<Self, StoreError> {
         let (file, loaded) = file::File::open(directory, &specs)?;
-        let memory = Arc::new(RwLock::new(Memory::new(&specs, loaded)));
+        let memory = Arc::new(RwLock::new(Memory::new(specs, loaded)));
         let (queue, jobs) = mpsc::channel();
-        let writer = writer::Writer::new(file, memory.clone(), specs);
+        let writer = writer::Writer::new(file, memory.clone());
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|source| StoreError::Open { path: directory.to_owned(), source })?;
         Ok(Self { memory, queue: Some(queue), writer: Some(writer) })
+    }
+
+    /// Adds a resource, with the objects of its name that the file holds, or gives a known one
+    /// another form. The answer is its number, which stays.
+    pub(crate) fn define(&self, spec: Spec) -> usize {
+        self.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner).define(spec.into())
+    }
+
+    /// Names of the resources whose objects the file holds and nobody has defined.
+    pub(crate) fn unclaimed(&self) -> Vec<String> {
+        self.read().unclaimed()
+    }
+
+    /// What a resource is like now.
+    pub(crate) fn spec(&self, resource: usize) -> Arc<Spec> {
+        self.read().spec(resource)
     }
 
     /// Does a transaction. When this returns Ok the writes survive a crash and every watch has

@@ -1,5 +1,7 @@
 //! One object in memory: its JSON text and what selectors ask about.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -16,29 +18,45 @@ pub(crate) struct Record {
     /// `metadata.labels`, by key.
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Selectable fields other than name and namespace.
-    fields: Box<[(&'static str, Box<str>)]>,
+    fields: Box<[(Cow<'static, str>, Box<str>)]>,
+    /// The form in which it was written, see [`Spec::era`].
+    pub(crate) era: u32,
 }
 
 impl Record {
     /// Gives the object its version and encodes it.
     pub(crate) fn new(spec: &Spec, mut object: Value, version: u64) -> Self {
+        // Where forms change, the writer may have known another version or an earlier form.
+        let era = if spec.era == 0 { 0 } else { (spec.on_load)(&mut object) };
+        Self::of_era(spec, object, version, era)
+    }
+
+    /// An object that was written before this process, or before its resource was given another
+    /// form.
+    pub(super) fn loaded(spec: &Spec, mut object: Value, version: u64) -> Self {
+        let era = (spec.on_load)(&mut object);
+        Self::of_era(spec, object, version, era)
+    }
+
+    fn of_era(spec: &Spec, mut object: Value, version: u64, era: u32) -> Self {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), version.to_string().into());
         }
         Self {
             version,
-            json: encode(spec.kind, &spec.api_version, &object),
+            json: encode(&spec.kind, &spec.api_version, &object),
             labels: labels(&object),
             fields: (spec.fields)(&object)
                 .into_iter()
                 .map(|(field, value)| (field, value.into_boxed_str()))
                 .collect(),
+            era,
         }
     }
 
     /// The same object with another version.
     pub(crate) fn with_version(&self, spec: &Spec, version: u64) -> Self {
-        Self::new(spec, self.value(), version)
+        Self::of_era(spec, self.value(), version, self.era)
     }
 
     /// The parsed object.

@@ -13,17 +13,7 @@ const OTHERS: usize = 1;
 const STATE: &str = "PORTOLAN_TEST_STATE";
 
 fn specs() -> Vec<Arc<Spec>> {
-    ["things", "others.example.com"]
-        .map(|name| {
-            Arc::new(Spec {
-                name: name.to_owned(),
-                kind: "Thing",
-                api_version: "v1".to_owned(),
-                fields: Box::new(|object| vec![("size", object["size"].to_string())]),
-                on_load: Box::new(|_| {}),
-            })
-        })
-        .into()
+    ["things", "others.example.com"].map(|name| Arc::new(spec(name, 0))).into()
 }
 
 fn open(directory: &Path) -> Store {
@@ -58,6 +48,41 @@ fn child(test: &str, directory: &Path) -> Command {
 
 fn child_store() -> Store {
     open(Path::new(&std::env::var_os(STATE).expect("started by its parent test")))
+}
+
+fn spec(name: &str, era: u32) -> Spec {
+    Spec {
+        name: name.to_owned(),
+        kind: "Thing".to_owned(),
+        api_version: "v1".to_owned(),
+        fields: Box::new(|object| vec![("size".into(), object["size"].to_string())]),
+        era,
+        on_load: Box::new(move |object| if object["size"] == 1 { era } else { 0 }),
+    }
+}
+
+#[tokio::test]
+async fn a_resource_defined_later_claims_what_the_file_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let gadgets = store.define(spec("gadgets.example.com", 1));
+    let mut transaction = Transaction::default();
+    transaction.create(Key::new(gadgets, "ns", "small"), thing("small", 1));
+    transaction.create(Key::new(gadgets, "ns", "large"), thing("large", 2));
+    let written = store.commit(transaction).await.unwrap();
+    assert_eq!([written[0].era, written[1].era], [1, 0]);
+    drop(store);
+
+    let store = open(directory.path());
+    assert_eq!(store.unclaimed(), ["gadgets.example.com"]);
+    let again = store.define(spec("gadgets.example.com", 2));
+    assert_eq!(store.unclaimed(), Vec::<String>::new());
+    let small = store.get(&Key::new(again, "ns", "small")).unwrap();
+    assert_eq!((small.version, small.era, small.field("size")), (written[0].version, 2, "1"));
+    assert_eq!(*store.subscribe(again).borrow(), written[1].version);
+    // Another form of the same resource keeps its number and its objects.
+    assert_eq!(store.define(spec("gadgets.example.com", 3)), again);
+    assert_eq!(store.get(&Key::new(again, "ns", "small")).unwrap().era, 3);
 }
 
 #[tokio::test]

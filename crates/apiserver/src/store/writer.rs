@@ -27,7 +27,6 @@ pub(super) struct Job {
 pub(super) struct Writer {
     file: File,
     memory: Arc<RwLock<Memory>>,
-    specs: Vec<Arc<Spec>>,
     /// The newest version that was given, whether or not its commit succeeded.
     version: u64,
     /// A batch whose commit failed, until the file has told whether it holds it.
@@ -47,9 +46,9 @@ struct Staged {
 }
 
 impl Writer {
-    pub(super) fn new(file: File, memory: Arc<RwLock<Memory>>, specs: Vec<Arc<Spec>>) -> Self {
+    pub(super) fn new(file: File, memory: Arc<RwLock<Memory>>) -> Self {
         let version = memory.read().unwrap_or_else(PoisonError::into_inner).version();
-        Self { file, memory, specs, version, unresolved: None }
+        Self { file, memory, version, unresolved: None }
     }
 
     /// Works until the queue is closed and empty.
@@ -137,7 +136,10 @@ impl Writer {
         old: Option<Arc<Record>>,
         staged: &mut Staged,
     ) -> Option<Arc<Record>> {
-        let spec = &self.specs[step.key.resource];
+        if matches!(step.change, Change::Nothing) {
+            return old;
+        }
+        let spec = &*self.spec(step.key.resource);
         let (record, deleted) = match (step.change, &old) {
             (Change::Nothing, _) => return old,
             (Change::Put(object), _) => {
@@ -169,17 +171,21 @@ impl Writer {
     fn batch(&self, staged: &Staged) -> Batch {
         let mut batch = Batch { version: staged.version, ..Batch::default() };
         for (key, object) in &staged.objects {
-            let disk_key = disk_key(&self.specs[key.resource], key);
+            let disk_key = disk_key(&self.spec(key.resource), key);
             match object {
                 Some(record) => batch.puts.push((disk_key, record.clone())),
                 None => batch.deletes.push(disk_key),
             }
         }
         for (resource, event) in &staged.events {
-            let name = self.specs[*resource].name.clone();
+            let name = self.spec(*resource).name.clone();
             batch.changed.push((name, event.object.version));
         }
         batch
+    }
+
+    fn spec(&self, resource: usize) -> Arc<Spec> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).spec(resource)
     }
 
     fn publish(&self, staged: Staged) {

@@ -21,9 +21,11 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
+use wire::kinds::Kind;
 use wire::status;
 
 use crate::api::{Stored, WatchEvent};
+use crate::registry::resources::show;
 use crate::store::{Event, Listing, Record, Spec, Store};
 
 pub(crate) use selection::Selection;
@@ -32,6 +34,8 @@ pub(crate) use selection::Selection;
 pub(crate) struct Watch {
     /// Where to read.
     pub(crate) store: Arc<Store>,
+    /// How objects are shown.
+    pub(crate) kind: Kind,
     /// The resource.
     pub(crate) resource: usize,
     /// How its objects are encoded.
@@ -97,7 +101,7 @@ impl Watch {
             objects
                 .iter()
                 .filter(|(path, record)| self.selection.matches(path, record))
-                .map(|(_, record)| WatchEvent::Added(stored(record))),
+                .map(|(_, record)| WatchEvent::Added(self.show(record))),
         );
         if marked {
             ready.push_back(bookmark(version, true));
@@ -105,16 +109,20 @@ impl Watch {
         version
     }
 
+    fn show(&self, record: &Record) -> Stored {
+        show(&self.kind, record)
+    }
+
     fn translate(&self, event: &Event) -> Option<WatchEvent> {
         let is = |record: &Arc<Record>| self.selection.matches(&event.path, record);
         let was_selected = event.old.as_ref().is_some_and(is);
         let is_selected = !event.deleted && is(&event.object);
         match (was_selected, is_selected) {
-            (false, true) => Some(WatchEvent::Added(stored(&event.object))),
-            (true, true) => Some(WatchEvent::Modified(stored(&event.object))),
-            (true, false) if event.deleted => Some(WatchEvent::Deleted(stored(&event.object))),
+            (false, true) => Some(WatchEvent::Added(self.show(&event.object))),
+            (true, true) => Some(WatchEvent::Modified(self.show(&event.object))),
+            (true, false) if event.deleted => Some(WatchEvent::Deleted(self.show(&event.object))),
             (true, false) => {
-                event.deselected(&self.spec).map(|record| WatchEvent::Deleted(stored(&record)))
+                event.deselected(&self.spec).map(|record| WatchEvent::Deleted(self.show(&record)))
             }
             (false, false) => None,
         }
@@ -185,11 +193,6 @@ impl Running {
             }
         }
     }
-}
-
-/// A record as the rest of the server sees it.
-pub(crate) fn stored(record: &Record) -> Stored {
-    Stored { json: record.json.clone(), value: None }
 }
 
 fn bookmark(resource_version: u64, initial_events_end: bool) -> WatchEvent {

@@ -13,10 +13,11 @@ struct World {
 fn spec() -> Spec {
     Spec {
         name: "things".to_owned(),
-        kind: "Thing",
+        kind: "Thing".to_owned(),
         api_version: "v1".to_owned(),
-        fields: Box::new(|object| vec![("size", object["size"].to_string())]),
-        on_load: Box::new(|_| {}),
+        fields: Box::new(|object| vec![("size".into(), object["size"].to_string())]),
+        era: 0,
+        on_load: Box::new(|_| 0),
     }
 }
 
@@ -48,6 +49,7 @@ impl World {
 
     fn watch(&self, labels: &str, fields: &str, start: Start) -> BoxStream<'static, WatchEvent> {
         Watch {
+            kind: wire::kinds::find("", "v1", "configmaps").unwrap().into(),
             store: self.store.clone(),
             resource: 0,
             spec: Arc::new(spec()),
@@ -145,6 +147,7 @@ async fn a_watch_that_is_too_slow_is_told() {
 async fn bookmarks_come_when_nothing_happens_and_at_the_end() {
     let world = World::new();
     let watch = Watch {
+        kind: wire::kinds::find("", "v1", "configmaps").unwrap().into(),
         store: world.store.clone(),
         resource: 0,
         spec: Arc::new(spec()),

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// Runs the commands in turn; each must succeed and its output contain the text beside it.
-async fn session(test: &str, commands: &[(&str, &str, &str)]) {
+pub(crate) async fn session(test: &str, commands: &[(&str, &str, &str)]) {
     let kubectls = testkit::kubectls();
     if kubectls.is_empty() {
         testkit::skip(test, "there is no kubectl");

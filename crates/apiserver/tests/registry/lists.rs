@@ -91,5 +91,5 @@ async fn stored_text_begins_with_its_type() {
     let row = wire::kinds::find("", "v1", "configmaps").unwrap();
     let stored = world.registry.get(row, "n", "a").unwrap();
     assert!(stored.json.starts_with(br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"#));
-    assert!(stored.item_tail(row).starts_with(br#""metadata":{"#));
+    assert!(stored.item_tail(&row.into()).starts_with(br#""metadata":{"#));
 }

@@ -171,7 +171,7 @@ pub(crate) fn request(verb: Verb, path: &str) -> Request {
     };
     Request {
         verb,
-        kind: find(group, "v1", &plural).expect("a served kind"),
+        kind: find(group, "v1", &plural).expect("a served kind").into(),
         namespace: next(),
         name: next(),
         subresource: next(),

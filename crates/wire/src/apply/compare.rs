@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::set::{Element, FieldSet};
-use super::walk::{Part, entry, is_type_meta};
+use super::walk::{Fields, Part, entry, is_type_meta};
 use crate::schema::{Field, Scalar, Shape};
 
 /// Fields that differ between an old and a new object.
@@ -46,6 +46,11 @@ struct Comparison {
 
 impl Comparison {
     fn value(&mut self, old: Option<&Value>, new: Option<&Value>, part: Part<'_>) {
+        let part = match (old, new) {
+            (Some(old), Some(new)) if old.is_object() => part.for_value(new),
+            (Some(value), _) | (None, Some(value)) => part.for_value(value),
+            (None, None) => part,
+        };
         let leaf = match part {
             Part::Leaf(_) => true,
             // Two empty values are a leaf, so that null and empty stay apart.
@@ -81,15 +86,15 @@ impl Comparison {
     }
 
     fn list(&mut self, old: Option<&Value>, new: Option<&Value>, part: Part<'_>) {
-        let Part::List(kind, shape) = part else { return };
+        let Part::List(kind, below) = part else { return };
         let mut entries: BTreeMap<Element, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
         for item in old.and_then(Value::as_array).into_iter().flatten() {
-            if let Ok(element) = entry(item, kind, shape) {
+            if let Ok(element) = entry(item, kind, below) {
                 entries.entry(element).or_default().0.push(item);
             }
         }
         for item in new.and_then(Value::as_array).into_iter().flatten() {
-            if let Ok(element) = entry(item, kind, shape) {
+            if let Ok(element) = entry(item, kind, below) {
                 entries.entry(element).or_default().1.push(item);
             }
         }
@@ -97,7 +102,7 @@ impl Comparison {
             self.path.push(element);
             if old.len() <= 1 && new.len() <= 1 {
                 let (old, new) = (old.first().copied(), new.first().copied());
-                self.value(old, new, Part::of_shape(shape));
+                self.value(old, new, Part::of(below));
             } else if old != new {
                 // Entries that share a key have one owner together.
                 self.changes.modified.insert(&self.path);
@@ -116,7 +121,7 @@ fn member<'v>(
 ) -> Option<&'v Value> {
     let value = object?.get(key).filter(|value| !value.is_null());
     match part {
-        Part::Struct(ty) => {
+        Part::Struct(Fields::Compiled(ty)) => {
             let is_written = ty.field(key).is_some_and(is_written_as_null);
             value.or_else(|| is_written.then_some(&Value::Null))
         }
@@ -126,7 +131,7 @@ fn member<'v>(
 
 fn written_as_null(part: Part<'_>) -> impl Iterator<Item = &str> {
     let fields = match part {
-        Part::Struct(ty) => ty.fields.as_slice(),
+        Part::Struct(Fields::Compiled(ty)) => ty.fields.as_slice(),
         _ => &[],
     };
     fields.iter().filter(|field| is_written_as_null(field)).map(|field| field.name)
@@ -136,7 +141,7 @@ fn is_written_as_null(field: &Field) -> bool {
     let can_be_null = match field.shape {
         Shape::List(_) | Shape::Map(_) => true,
         Shape::Scalar(scalar, _) => matches!(scalar, Scalar::Time | Scalar::MicroTime),
-        Shape::Message(_) => false,
+        Shape::Message(_) | Shape::Or(..) => false,
     };
     can_be_null && !field.omit_empty && !field.pointer
 }

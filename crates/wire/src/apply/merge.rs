@@ -9,6 +9,7 @@ use super::walk::{Part, entry};
 
 /// `live` with everything `config` sets.
 pub(super) fn merge(live: &Value, config: &Value, part: Part<'_>) -> Value {
+    let part = if live.is_object() { part.for_value(config) } else { part };
     match (part, live, config) {
         (Part::Struct(_) | Part::Map(_), Value::Object(live), Value::Object(config)) => {
             let mut merged = live.clone();
@@ -33,9 +34,9 @@ pub(super) fn merge(live: &Value, config: &Value, part: Part<'_>) -> Value {
 /// Entries of the configuration keep its order; those that are only in the object stay where they
 /// were among the shared ones.
 fn merge_list(live: &[Value], config: &[Value], part: Part<'_>) -> Vec<Value> {
-    let Part::List(kind, shape) = part else { return config.to_vec() };
+    let Part::List(kind, below) = part else { return config.to_vec() };
     let steps = |items: &[Value]| -> Vec<Option<Element>> {
-        items.iter().map(|item| entry(item, kind, shape).ok()).collect()
+        items.iter().map(|item| entry(item, kind, below).ok()).collect()
     };
     let (live_steps, config_steps) = (steps(live), steps(config));
     let places: BTreeMap<&Option<Element>, usize> =
@@ -60,7 +61,7 @@ fn merge_list(live: &[Value], config: &[Value], part: Part<'_>) -> Vec<Value> {
         if let Some(item) = config.get(right) {
             let step = &config_steps[right];
             result.push(match places.get(step) {
-                Some(at) => merge(&live[*at], item, Part::of_shape(shape)),
+                Some(at) => merge(&live[*at], item, Part::of(below)),
                 None => item.clone(),
             });
             shared.next_if(|next| *next == step);
@@ -81,15 +82,15 @@ pub(super) fn remove(value: &Value, gone: &FieldSet, part: Part<'_>) -> Value {
             _ => Some(inner.clone()),
         }
     };
-    match (part, value) {
+    match (part.for_value(value), value) {
         (Part::Struct(_) | Part::Map(_), Value::Object(map)) => {
             let kept = map.iter().filter_map(|(key, inner)| {
                 Some((key.clone(), below(&Element::Field(key.clone()), inner)?))
             });
             or_null(Value::Object(kept.collect::<Map<_, _>>()), map.is_empty())
         }
-        (Part::List(kind, shape), Value::Array(items)) => {
-            let kept = items.iter().filter_map(|item| match entry(item, kind, shape) {
+        (Part::List(kind, list_below), Value::Array(items)) => {
+            let kept = items.iter().filter_map(|item| match entry(item, kind, list_below) {
                 Ok(element) => below(&element, item),
                 Err(_) => Some(item.clone()),
             });
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn lists_keep_the_order_of_the_configuration() {
         let service = Schema::get().kind(Gvk::from_api_version("v1", "Service"));
-        let part = Part::Struct(service.expect("is known"));
+        let part = Part::object(service.expect("is known"));
         for (live, config, expected) in [
             (&[1, 2, 3][..], &[3, 1][..], &[2, 3, 1][..]),
             (&[1, 2, 3], &[2, 9], &[1, 2, 3, 9]),

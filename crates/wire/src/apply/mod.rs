@@ -23,7 +23,7 @@ use self::merge::{merge, remove};
 use self::set::{Element, FieldSet};
 use self::walk::{Part, errors_of, fields_of};
 use crate::decode::{self, Decoded, FieldValidation};
-use crate::schema::{Gvk, Schema, Type};
+use crate::schema::{Form, Gvk, Schema};
 use crate::status::{self, Failure};
 
 /// The manager of everything that was there before the first apply.
@@ -88,8 +88,15 @@ pub fn parse(body: &[u8], validation: FieldValidation) -> Result<Decoded, Failur
 /// `writer`. Call it after defaulting and before allocation (what the server fills in later has
 /// no owner). `new` may carry managedFields of its own: they replace the live ones, an empty list
 /// clears all ownership. A write that changes nothing keeps the old times.
-pub fn track_update(live: Option<&Value>, new: &mut Value, gvk: Gvk<'_>, writer: &Writer<'_>) {
-    let Some(ty) = Schema::get().kind(gvk) else { return };
+pub fn track_update<'a>(
+    live: Option<&Value>,
+    new: &mut Value,
+    form: impl Into<Form<'a>>,
+    writer: &Writer<'_>,
+) {
+    let form = form.into();
+    let gvk = form.gvk;
+    let Some(root) = root(form) else { return };
     let live_managers = || live.and_then(Managers::of).unwrap_or_default();
     let mut managers = if !writer.subresource.is_empty() {
         live_managers()
@@ -100,9 +107,11 @@ pub fn track_update(live: Option<&Value>, new: &mut Value, gvk: Gvk<'_>, writer:
     };
     // An object without owners stays without, until something is applied to it.
     if live.is_none() || !managers.0.is_empty() {
-        let old = live.map_or_else(|| decode::empty(gvk, ty), without_managers);
+        let old = live.map_or_else(|| decode::empty(gvk, root.compiled()), without_managers);
         let identity = Identity::new(writer, Operation::Update, gvk.api_version());
-        own_changes(&mut managers, &old, &without_managers(new), ty, identity, writer);
+        let changes = compare(&old, &without_managers(new), root);
+        let changes = changes.without(&ignored(form, root, writer.subresource));
+        own_changes(&mut managers, &changes, identity, writer);
     }
     managers.write(new);
 }
@@ -111,26 +120,31 @@ pub fn track_update(live: Option<&Value>, new: &mut Value, gvk: Gvk<'_>, writer:
 /// is the whole new object with its managedFields, not yet defaulted or validated; an apply that
 /// changes nothing returns an object equal to `live`. Failures are 409 with all conflicts, or
 /// 500 for fields the schema does not know (as the real server answers).
-pub fn apply(
+pub fn apply<'a>(
     live: Option<&Value>,
     config: &Value,
-    gvk: Gvk<'_>,
+    form: impl Into<Form<'a>>,
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Value, Failure> {
-    let Some(ty) = Schema::get().kind(gvk) else {
+    let form = form.into();
+    let gvk = form.gvk;
+    let Some(root) = root(form) else {
         return Err(status::internal("no schema for this kind"));
     };
-    check_config(config, gvk, ty)?;
-    let old = live.map_or_else(|| decode::empty(gvk, ty), without_managers);
+    check_config(config, gvk, root)?;
+    let empty = decode::empty(gvk, root.compiled());
+    let old = live.map_or_else(|| empty.clone(), without_managers);
     let mut managers = live.and_then(Managers::of).unwrap_or_default();
     if managers.0.is_empty() {
         let writer = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
         let identity = Identity::new(&writer, Operation::Update, gvk.api_version());
-        own_changes(&mut managers, &decode::empty(gvk, ty), &old, ty, identity, &writer);
+        let changes = compare(&empty, &old, root).without(&ignored(form, root, writer.subresource));
+        own_changes(&mut managers, &changes, identity, &writer);
     }
     let identity = Identity::new(writer, Operation::Apply, gvk.api_version());
-    let merge = Merge { ty, old: &old, config, ignored: &ignored(ty, writer.subresource) };
+    let ignored = ignored(form, root, writer.subresource);
+    let merge = Merge { root, old: &old, config, ignored: &ignored };
     let (mut new, mut managers) = merge.run(&managers, &identity, force)?;
     let changed = new != old;
     if let Some(own) = managers.0.iter_mut().find(|m| m.identity == identity)
@@ -141,15 +155,23 @@ pub fn apply(
     if writer.manager == KUBECTL {
         refresh_last_applied(&mut new, config);
     }
-    let mut new = decode::checked(&new, gvk, FieldValidation::Ignore, &[])
+    let mut new = decode::checked(&new, form, FieldValidation::Ignore, &[])
         .map_err(|why| status::untyped(format!("failed to convert merged object: {why}")))?
         .value;
     managers.write(&mut new);
     Ok(new)
 }
 
+/// How objects of a kind are owned; `None` when it has no schema.
+fn root(form: Form<'_>) -> Option<Part<'_>> {
+    match form.custom {
+        Some(schema) => Some(Part::custom_object(schema)),
+        None => Schema::get().kind(form.gvk).map(Part::object),
+    }
+}
+
 /// An object of the real server's type system, with its errors.
-fn check_config(config: &Value, gvk: Gvk<'_>, ty: &Type) -> Result<(), Failure> {
+fn check_config(config: &Value, gvk: Gvk<'_>, root: Part<'_>) -> Result<(), Failure> {
     let text = |key: &str| config[key].as_str().unwrap_or_default();
     let sent = Gvk::from_api_version(text("apiVersion"), text("kind"));
     if sent != gvk {
@@ -160,7 +182,7 @@ fn check_config(config: &Value, gvk: Gvk<'_>, ty: &Type) -> Result<(), Failure> 
     if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(status::bad_request("metadata.managedFields must be nil"));
     }
-    let errors = errors_of(config, Part::Struct(ty));
+    let errors = errors_of(config, root);
     let why = match &errors[..] {
         [] => return Ok(()),
         [only] => only.clone(),
@@ -178,13 +200,10 @@ fn check_config(config: &Value, gvk: Gvk<'_>, ty: &Type) -> Result<(), Failure> 
 /// Gives a manager the fields that differ, and takes them from the others.
 fn own_changes(
     managers: &mut Managers,
-    old: &Value,
-    new: &Value,
-    ty: &Type,
+    changes: &Changes,
     identity: Identity,
     writer: &Writer<'_>,
 ) {
-    let changes = compare(old, new, Part::Struct(ty)).without(&ignored(ty, writer.subresource));
     let written = changes.written();
     managers.take(&written.union(&changes.removed), None);
     let fields = written.difference(&unowned());
@@ -200,7 +219,7 @@ fn own_changes(
 
 /// One apply.
 struct Merge<'a> {
-    ty: &'a Type,
+    root: Part<'a>,
     old: &'a Value,
     config: &'a Value,
     ignored: &'a FieldSet,
@@ -214,7 +233,7 @@ impl Merge<'_> {
         identity: &Identity,
         force: bool,
     ) -> Result<(Value, Managers), Failure> {
-        let part = Part::Struct(self.ty);
+        let part = self.root;
         let mut managers = before.clone();
         let last = before.get(identity);
         let applied = fields_of(self.config, part).without_below(self.ignored);
@@ -225,7 +244,9 @@ impl Merge<'_> {
             Some(last) => self.prune(merged, &last.fields, &managers.owned()),
             None => merged,
         };
-        decode::normalise(&mut new, self.ty);
+        if let Some(ty) = part.compiled() {
+            decode::normalise(&mut new, ty);
+        }
 
         let changes = compare(self.old, &new, part).without(self.ignored);
         let conflicts = self.conflicts(&managers, identity, &changes);
@@ -243,7 +264,7 @@ impl Merge<'_> {
 
     /// Takes out what the applier set last time, does not set now, and nobody else owns.
     fn prune(&self, merged: Value, last: &FieldSet, owned: &FieldSet) -> Value {
-        let part = Part::Struct(self.ty);
+        let part = self.root;
         let is_named = |path: &[Element]| is_named(part, path);
         let last = last.with_steps(&is_named);
         let all = fields_of(&merged, part).with_steps(&is_named);
@@ -279,7 +300,7 @@ impl Merge<'_> {
     /// Fields whose live value is still the one that client-side apply set: kubectl may go on
     /// managing them.
     fn client_side_applied(&self) -> FieldSet {
-        let part = Part::Struct(self.ty);
+        let part = self.root;
         let last = self.old["metadata"]["annotations"][LAST_APPLIED].as_str();
         let Some(last) = last.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
             return FieldSet::default();
@@ -338,16 +359,27 @@ fn is_named(root: Part<'_>, path: &[Element]) -> bool {
 
 /// Fields that a write through a subresource cannot change, and the other way round: the object
 /// itself does not write `status`, `/status` writes nothing but.
-fn ignored(ty: &Type, subresource: &str) -> FieldSet {
+fn ignored(form: Form<'_>, root: Part<'_>, subresource: &str) -> FieldSet {
     let mut set = FieldSet::default();
     let mut add = |path: &[&str]| {
         let path: Vec<_> = path.iter().map(|name| Element::Field((*name).to_owned())).collect();
         set.insert(&path);
     };
-    if ty.field("spec").is_none() || ty.field("status").is_none() {
+    if form.custom.is_some() {
+        match subresource {
+            "" if form.has_status => add(&["status"]),
+            "status" => {
+                add(&["metadata"]);
+                add(&["spec"]);
+            }
+            _ => {}
+        }
         return set;
     }
-    match (subresource, ty.name) {
+    if root.below("spec").is_none() || root.below("status").is_none() {
+        return set;
+    }
+    match (subresource, form.gvk.kind) {
         ("", _) => add(&["status"]),
         ("status", "Pod") => {
             add(&["spec"]);

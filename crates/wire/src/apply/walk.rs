@@ -7,48 +7,129 @@ use serde_json::Value;
 
 use super::set::{Element, FieldSet};
 use crate::schema::{Field, ListKind, Scalar, Schema, Shape, Type};
+use crate::structural::{Additional, Structural};
 
 /// How a value is owned.
 #[derive(Clone, Copy)]
 pub(super) enum Part<'s> {
     /// As a whole.
-    Leaf(&'s Shape),
+    Leaf(Below<'s>),
     /// Field by field.
-    Struct(&'s Type),
+    Struct(Fields<'s>),
     /// Key by key.
-    Map(&'s Shape),
+    Map(Below<'s>),
     /// Entry by entry.
-    List(&'s ListKind, &'s Shape),
+    List(&'s ListKind, Below<'s>),
+    /// As the value is: objects key by key, all else as a whole.
+    Open,
+}
+
+/// What the values of a field, a list or a map look like.
+#[derive(Clone, Copy)]
+pub(super) enum Below<'s> {
+    Compiled(&'s Shape),
+    Custom(&'s Structural),
+    /// Nobody has said.
+    Open,
+}
+
+/// What fields there are.
+#[derive(Clone, Copy)]
+pub(super) enum Fields<'s> {
+    Compiled(&'s Type),
+    Custom(&'s Structural),
+    /// Of a whole custom resource.
+    CustomObject(&'s Structural),
 }
 
 impl<'s> Part<'s> {
+    /// An object of a kind that is compiled in.
+    pub(super) fn object(ty: &'s Type) -> Self {
+        Self::Struct(Fields::Compiled(ty))
+    }
+
+    /// A custom resource.
+    pub(super) fn custom_object(schema: &'s Structural) -> Self {
+        Self::Struct(Fields::CustomObject(schema))
+    }
+
+    /// The type of an object that has a compiled one.
+    pub(super) fn compiled(self) -> Option<&'s Type> {
+        match self {
+            Self::Struct(Fields::Compiled(ty)) => Some(ty),
+            _ => None,
+        }
+    }
+
     /// How a field's value is owned.
-    pub(super) fn of_field(field: &'s Field) -> Self {
+    fn of_field(field: &'s Field) -> Self {
+        let below = Below::Compiled(&field.shape);
         match &field.shape {
-            _ if field.atomic => Self::Leaf(&field.shape),
-            Shape::List(_) if field.list == ListKind::Atomic => Self::Leaf(&field.shape),
-            Shape::List(inner) => Self::List(&field.list, inner),
-            shape => Self::of_shape(shape),
+            _ if field.atomic => Self::Leaf(below),
+            Shape::List(_) if field.list == ListKind::Atomic => Self::Leaf(below),
+            Shape::List(inner) => Self::List(&field.list, Below::Compiled(inner)),
+            _ => Self::of(below),
         }
     }
 
     /// How an entry of a list or map is owned.
-    pub(super) fn of_shape(shape: &'s Shape) -> Self {
-        match shape {
-            Shape::Message(id) => match Schema::get().type_of(*id) {
-                ty if ty.atomic => Self::Leaf(shape),
-                ty => Self::Struct(ty),
+    pub(super) fn of(below: Below<'s>) -> Self {
+        match below {
+            Below::Compiled(shape) => match shape {
+                Shape::Message(id) => match Schema::get().type_of(*id) {
+                    ty if ty.atomic => Self::Leaf(below),
+                    ty => Self::object(ty),
+                },
+                Shape::Map(inner) => Self::Map(Below::Compiled(inner)),
+                Shape::List(_) | Shape::Scalar(..) | Shape::Or(..) => Self::Leaf(below),
             },
-            Shape::Map(inner) => Self::Map(inner),
-            Shape::List(_) | Shape::Scalar(..) => Self::Leaf(shape),
+            Below::Custom(schema) if schema.is_atomic => Self::Leaf(below),
+            Below::Custom(schema) => match Self::of_custom(schema) {
+                Self::List(ListKind::Atomic, _) => Self::Leaf(below),
+                part => part,
+            },
+            Below::Open => Self::Open,
+        }
+    }
+
+    /// CR10. The parts of a value by its schema, whether they have owners of their own or not.
+    fn of_custom(schema: &'s Structural) -> Self {
+        let has_fields = !schema.properties.is_empty() || schema.is_embedded;
+        match (schema.ty.as_str(), &schema.additional) {
+            ("array", _) => {
+                let items = schema.items.as_deref().map_or(Below::Open, Below::Custom);
+                Self::List(&schema.list, items)
+            }
+            ("object" | "", _) if has_fields => Self::Struct(Fields::Custom(schema)),
+            ("object", Additional::Schema(inner)) => Self::Map(Below::Custom(inner)),
+            ("object", Additional::Any) => Self::Map(Below::Open),
+            ("object" | "", _) if schema.preserves_unknown => Self::Open,
+            ("object", _) => Self::Struct(Fields::Custom(schema)),
+            _ => Self::Leaf(Below::Custom(schema)),
+        }
+    }
+
+    /// The same for a value that is there.
+    pub(super) fn for_value(self, value: &Value) -> Self {
+        match (self, value) {
+            (Self::Open, Value::Object(_)) => Self::Map(Below::Open),
+            (Self::Open, _) => Self::Leaf(Below::Open),
+            (part, _) => part,
         }
     }
 
     /// How the value of a key below is owned; `None` if there is no such field.
     pub(super) fn below(self, key: &str) -> Option<Self> {
         match self {
-            Self::Struct(ty) => ty.field(key).map(Self::of_field),
-            Self::Map(inner) => Some(Self::of_shape(inner)),
+            Self::Struct(Fields::Compiled(ty)) => ty.field(key).map(Self::of_field),
+            Self::Struct(Fields::Custom(schema)) if !schema.is_embedded => plain(schema, key),
+            Self::Struct(Fields::Custom(schema) | Fields::CustomObject(schema)) => match key {
+                "metadata" => Schema::get().named("meta", "ObjectMeta").map(Self::object),
+                "apiVersion" | "kind" => Some(Self::Leaf(Below::Open)),
+                key => plain(schema, key),
+            },
+            Self::Map(inner) => Some(Self::of(inner)),
+            Self::Open => Some(Self::Open),
             Self::Leaf(_) | Self::List(..) => None,
         }
     }
@@ -57,32 +138,52 @@ impl<'s> Part<'s> {
     pub(super) fn at(self, element: &Element) -> Option<Self> {
         match (self, element) {
             (Self::List(_, inner), Element::Key(_) | Element::Value(_) | Element::Index(_)) => {
-                Some(Self::of_shape(inner))
+                Some(Self::of(inner))
             }
             (_, Element::Field(name)) => self.below(name),
             _ => None,
         }
     }
+
+    /// The default of a field that tells entries of a list apart.
+    fn key_default(self, key: &str) -> Option<Value> {
+        match self {
+            Self::Struct(Fields::Compiled(ty)) => ty.field(key)?.default.map(Value::from),
+            Self::Struct(Fields::Custom(schema)) => schema.properties.get(key)?.default.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// How a declared or additional field of a custom schema is owned.
+fn plain<'s>(schema: &'s Structural, key: &str) -> Option<Part<'s>> {
+    let open = schema.preserves_unknown || matches!(schema.additional, Additional::Any);
+    match schema.below(key) {
+        Some(below) => Some(Part::of(Below::Custom(below))),
+        None => open.then_some(Part::Open),
+    }
 }
 
 /// `apiVersion` and `kind` have no owner.
 pub(super) fn is_type_meta(part: Part<'_>, key: &str) -> bool {
-    matches!(part, Part::Struct(ty) if ty.is_kind) && matches!(key, "apiVersion" | "kind")
+    let is_kind = match part {
+        Part::Struct(Fields::Compiled(ty)) => ty.is_kind,
+        Part::Struct(Fields::CustomObject(_)) => true,
+        _ => false,
+    };
+    is_kind && matches!(key, "apiVersion" | "kind")
 }
 
 /// The step to an entry of a list. The error says which key it lacks.
-pub(super) fn entry(item: &Value, kind: &ListKind, shape: &Shape) -> Result<Element, String> {
+pub(super) fn entry(item: &Value, kind: &ListKind, below: Below<'_>) -> Result<Element, String> {
     let ListKind::Map(keys) = kind else { return Ok(Element::Value(item.to_string())) };
     let mut found = Vec::new();
     let mut lacking = None;
     for key in keys {
-        let default = || {
-            let Part::Struct(ty) = Part::of_shape(shape) else { return None };
-            ty.field(key).and_then(|f| f.default).map(Value::from)
-        };
+        let default = || Part::of(below).key_default(key);
         match item.get(key).filter(|v| !v.is_null()).cloned().or_else(default) {
-            Some(value) => found.push((*key, value)),
-            None => lacking = Some(*key),
+            Some(value) => found.push((key.as_str(), value)),
+            None => lacking = Some(key),
         }
     }
     match lacking {
@@ -103,8 +204,8 @@ pub(super) fn fields_of(value: &Value, part: Part<'_>) -> FieldSet {
 }
 
 fn collect(value: &Value, part: Part<'_>, path: &mut Vec<Element>, set: &mut FieldSet) {
-    match (part, value) {
-        (Part::Struct(_) | Part::Map(_), Value::Object(map)) => {
+    match (part.for_value(value), value) {
+        (part @ (Part::Struct(_) | Part::Map(_)), Value::Object(map)) => {
             for (key, inner) in map.iter().filter(|(key, _)| !is_type_meta(part, key)) {
                 path.push(Element::Field(key.clone()));
                 if let Some(below) = part.below(key) {
@@ -117,11 +218,11 @@ fn collect(value: &Value, part: Part<'_>, path: &mut Vec<Element>, set: &mut Fie
                 path.pop();
             }
         }
-        (Part::List(kind, shape), Value::Array(items)) => {
+        (Part::List(kind, below), Value::Array(items)) => {
             for item in items {
-                let Ok(element) = entry(item, kind, shape) else { continue };
+                let Ok(element) = entry(item, kind, below) else { continue };
                 path.push(element);
-                collect(item, Part::of_shape(shape), path, set);
+                collect(item, Part::of(below), path, set);
                 set.insert(path);
                 path.pop();
             }
@@ -140,7 +241,7 @@ pub(super) fn errors_of(value: &Value, part: Part<'_>) -> Vec<String> {
 
 fn check(value: &Value, part: Part<'_>, path: &mut String, errors: &mut Vec<String>) {
     let length = path.len();
-    match (part, value) {
+    match (part.for_value(value), value) {
         (_, Value::Null) => {}
         (Part::Struct(_) | Part::Map(_), Value::Object(map)) => {
             for (key, inner) in map.iter().filter(|(key, _)| !is_type_meta(part, key)) {
@@ -152,65 +253,86 @@ fn check(value: &Value, part: Part<'_>, path: &mut String, errors: &mut Vec<Stri
                 path.truncate(length);
             }
         }
-        (Part::List(kind, shape), Value::Array(items)) => {
+        (Part::List(kind, below), Value::Array(items)) => {
             let mut seen = BTreeSet::new();
             for (index, item) in items.iter().enumerate() {
-                match entry(item, kind, shape) {
+                match entry(item, kind, below) {
                     Err(why) => errors.push(format!("{path}: element {index}: {why}")),
                     Ok(element) if seen.contains(&element) => {
                         errors.push(format!("{path}: duplicate entries for key {element}"));
                     }
                     Ok(element) => {
                         path.push_str(&element.to_string());
-                        check(item, Part::of_shape(shape), path, errors);
+                        check(item, Part::of(below), path, errors);
                         path.truncate(length);
                         seen.insert(element);
                     }
                 }
             }
         }
-        (Part::Leaf(shape), _) => check_leaf(value, shape, path, errors),
+        (Part::Leaf(below), _) => check_leaf(value, below, path, errors),
         (Part::Struct(_) | Part::Map(_), _) => {
             errors.push(format!("{path}: expected map, got {}", described(value)));
         }
         (Part::List(..), _) => {
             errors.push(format!("{path}: expected list, got {}", described(value)));
         }
+        // A part is no longer open once there is a value.
+        (Part::Open, _) => {}
     }
 }
 
 /// A leaf that is a scalar must be of its sort; the parts of an atomic value are checked like any
 /// others.
-fn check_leaf(value: &Value, shape: &Shape, path: &mut String, errors: &mut Vec<String>) {
-    let expected = match shape {
-        Shape::Message(id) => {
-            return check(value, Part::Struct(Schema::get().type_of(*id)), path, errors);
+fn check_leaf(value: &Value, below: Below<'_>, path: &mut String, errors: &mut Vec<String>) {
+    let expected = match below {
+        Below::Open => return,
+        Below::Compiled(Shape::Message(id)) => {
+            return check(value, Part::object(Schema::get().type_of(*id)), path, errors);
         }
-        Shape::Map(inner) => return check(value, Part::Map(inner), path, errors),
-        Shape::List(inner) => {
-            match value.as_array() {
-                Some(items) => items.iter().enumerate().for_each(|(index, item)| {
-                    let length = path.len();
-                    path.push_str(&Element::Index(index).to_string());
-                    check(item, Part::of_shape(inner), path, errors);
-                    path.truncate(length);
-                }),
-                None => errors.push(format!("{path}: expected list, got {}", described(value))),
-            }
-            return;
+        Below::Compiled(Shape::Map(inner)) => {
+            return check(value, Part::Map(Below::Compiled(inner)), path, errors);
         }
-        Shape::Scalar(scalar, _) => match scalar {
-            Scalar::Int32 | Scalar::Int64 if !value.is_number() => "numeric (int or float)",
-            Scalar::Bool if !value.is_boolean() => "boolean",
-            Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime
-                if !value.is_string() =>
-            {
-                "string"
-            }
+        Below::Compiled(Shape::List(inner)) => {
+            return check_items(value, Below::Compiled(inner), path, errors);
+        }
+        Below::Compiled(Shape::Or(object, other)) => {
+            let below = if value.is_object() { object } else { other };
+            return check_leaf(value, Below::Compiled(below), path, errors);
+        }
+        Below::Compiled(Shape::Scalar(scalar, _)) => match scalar {
+            Scalar::Int32 | Scalar::Int64 | Scalar::Float64 => "integer",
+            Scalar::Bool => "boolean",
+            Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime => "string",
             _ => return,
         },
+        Below::Custom(schema) => match Part::of_custom(schema) {
+            Part::List(_, below) => return check_items(value, below, path, errors),
+            part @ (Part::Struct(_) | Part::Map(_)) => return check(value, part, path, errors),
+            _ if schema.is_int_or_string => return,
+            _ => schema.ty.as_str(),
+        },
+    };
+    let expected = match expected {
+        "integer" | "number" if !value.is_number() => "numeric (int or float)",
+        "boolean" if !value.is_boolean() => "boolean",
+        "string" if !value.is_string() => "string",
+        _ => return,
     };
     errors.push(format!("{path}: expected {expected}, got {}", described(value)));
+}
+
+fn check_items(value: &Value, below: Below<'_>, path: &mut String, errors: &mut Vec<String>) {
+    let Some(items) = value.as_array() else {
+        errors.push(format!("{path}: expected list, got {}", described(value)));
+        return;
+    };
+    for (index, item) in items.iter().enumerate() {
+        let length = path.len();
+        path.push_str(&Element::Index(index).to_string());
+        check(item, Part::of(below), path, errors);
+        path.truncate(length);
+    }
 }
 
 fn described(value: &Value) -> String {

@@ -7,6 +7,7 @@
 //!
 //! Errors have the texts of the real server, which are those of Go's `encoding/json`.
 
+mod custom;
 mod json;
 mod quantity;
 mod scalar;
@@ -20,7 +21,7 @@ pub(crate) use self::json::Node;
 pub(crate) use self::time::{from_unix, unix};
 pub(crate) use self::typed::normalise;
 use crate::protobuf;
-use crate::schema::{Gvk, Schema, Type};
+use crate::schema::{Form, Gvk, Schema, Type};
 use crate::status::{self, Failure};
 
 /// Bodies larger than this are refused (the real server's limit, 3 MiB).
@@ -81,14 +82,16 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
-/// Decodes the body of a create or update of kind `expected`. Failures are 400, or 413 for a body
-/// over [`MAX_BODY`].
-pub fn object(
+/// Decodes the body of a create or update of kind `expected`. Failures are 400, 422 for a custom
+/// resource of another kind, or 413 for a body over [`MAX_BODY`].
+pub fn object<'a>(
     body: &[u8],
     content_type: ContentType,
-    expected: Gvk<'_>,
+    expected: impl Into<Form<'a>>,
     validation: FieldValidation,
 ) -> Result<Decoded, Failure> {
+    let form = expected.into();
+    let expected = form.gvk;
     if body.len() > MAX_BODY {
         return Err(status::too_large(MAX_BODY as u64));
     }
@@ -97,8 +100,11 @@ pub fn object(
         Err(why) => return Err(unrecognised(&why, expected, body)),
     };
     let actual = TypeMeta::of(&node).map_err(|why| unrecognised(&why, expected, body))?;
+    if form.custom.is_some() {
+        custom::check_type(&node, &actual, expected)?;
+    }
     let actual = actual.or(expected);
-    typed_object(&node, &actual, expected, validation, strict).map_err(|why| {
+    decode(&node, &actual, form, validation, strict).map_err(|why| {
         let Gvk { version, kind, .. } = actual.gvk();
         let expected = expected.kind;
         let why = format!("{kind} in version {version:?} cannot be handled as a {expected}: {why}");
@@ -110,19 +116,34 @@ pub fn object(
 /// was unusual about the patch itself. The error is the cause alone, to be wrapped by the caller.
 pub(crate) fn checked(
     value: &Value,
-    expected: Gvk<'_>,
+    expected: Form<'_>,
     validation: FieldValidation,
     strict: &[String],
 ) -> Result<Decoded, String> {
     let node = Node::from_value(value);
-    let actual = TypeMeta::of(&node)?.or(expected);
-    typed_object(&node, &actual, expected, validation, strict.to_vec())
+    let actual = TypeMeta::of(&node)?.or(expected.gvk);
+    decode(&node, &actual, expected, validation, strict.to_vec())
+}
+
+fn decode(
+    node: &Node,
+    actual: &TypeMeta,
+    expected: Form<'_>,
+    validation: FieldValidation,
+    strict: Vec<String>,
+) -> Result<Decoded, String> {
+    match expected.custom {
+        Some(schema) => custom::decode(node, expected.gvk, schema, validation, strict),
+        None => typed_object(node, actual, expected.gvk, validation, strict),
+    }
 }
 
 /// The object of this kind with nothing set, as the real server's structs print it.
-pub(crate) fn empty(gvk: Gvk<'_>, ty: &Type) -> Value {
+pub(crate) fn empty(gvk: Gvk<'_>, ty: Option<&Type>) -> Value {
     let mut value = serde_json::json!({ "apiVersion": gvk.api_version(), "kind": gvk.kind });
-    normalise(&mut value, ty);
+    if let Some(ty) = ty {
+        normalise(&mut value, ty);
+    }
     value
 }
 

@@ -45,7 +45,11 @@ pub(crate) fn decode(node: &Node, scalar: Scalar) -> Result<Value, Error> {
             canonical.map(Value::from).ok_or_else(|| Error::Fatal(quantity::SYNTAX.to_owned()))
         }
         (Scalar::Quantity, _) => Err(Error::Fatal(quantity::SYNTAX.to_owned())),
-        (Scalar::FieldsV1, _) => Ok(node.to_value()),
+        (Scalar::FieldsV1 | Scalar::Json, _) => Ok(node.to_value()),
+        (Scalar::Float64, Node::Number(text)) => {
+            let parsed = serde_json::from_str(text);
+            parsed.map_err(|_| Error::Type(format!("number {text}")))
+        }
         (Scalar::Time | Scalar::MicroTime | Scalar::IntOrString, _) => {
             Err(Error::NestedType(node.go_name().to_owned()))
         }

@@ -39,6 +39,13 @@ pub(crate) fn decode(node: &Node, ty: &Type) -> Result<Typed, String> {
     }
 }
 
+/// `duplicate field "spec.x"` for every key that stands twice in a document without a type.
+pub(crate) fn duplicates(node: &Node) -> Vec<String> {
+    let mut decoder = Decoder { strict: Vec::new(), path: Vec::new(), first: None };
+    decoder.untyped(node);
+    decoder.strict
+}
+
 struct Decoder<'d> {
     strict: Vec<String>,
     path: Vec<Step<'d>>,
@@ -54,6 +61,30 @@ enum Step<'d> {
 }
 
 impl<'d> Decoder<'d> {
+    fn untyped(&mut self, node: &'d Node) {
+        match node {
+            Node::Object(members) => {
+                let mut seen = BTreeSet::new();
+                for member in members {
+                    self.path.push(Step::Key(&member.key));
+                    if !seen.insert(&member.key) {
+                        self.complain("duplicate");
+                    }
+                    self.untyped(&member.value);
+                    self.path.pop();
+                }
+            }
+            Node::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.path.push(Step::Index(index));
+                    self.untyped(item);
+                    self.path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn message(&mut self, node: &'d Node, ty: &Type) -> Result<Value, String> {
         let Node::Object(members) = node else { return Ok(Value::Object(Map::new())) };
         let mut object = Map::new();
@@ -97,6 +128,8 @@ impl<'d> Decoder<'d> {
                 Some(ty) => Some(self.message(node, ty)?),
                 None => None,
             },
+            (Shape::Or(object, _), Node::Object(_)) => self.value(node, object, owner)?,
+            (Shape::Or(_, other), _) => self.value(node, other, owner)?,
             (Shape::List(inner), Node::Array(items)) => Some(self.list(items, inner, owner)?),
             (Shape::Map(inner), Node::Object(_)) => Some(self.map(node, inner, owner)?),
             (Shape::Scalar(kind, _), _) => match scalar::decode(node, *kind) {
@@ -196,6 +229,7 @@ impl<'d> Decoder<'d> {
 fn zero(shape: &Shape) -> Value {
     match shape {
         Shape::Message(_) | Shape::Map(_) => Value::Object(Map::new()),
+        Shape::Or(inner, _) => zero(inner),
         Shape::List(_) => Value::Array(Vec::new()),
         Shape::Scalar(scalar, _) => scalar::zero(*scalar).unwrap_or(Value::Null),
     }
@@ -226,6 +260,9 @@ fn normalise_shape(value: &mut Value, shape: &Shape) {
         }
         (Shape::List(inner), Value::Array(items)) => {
             items.iter_mut().for_each(|i| normalise_shape(i, inner));
+        }
+        (Shape::Or(object, other), value) => {
+            normalise_shape(value, if value.is_object() { object } else { other });
         }
         (Shape::Map(inner), Value::Object(map)) => {
             map.values_mut().for_each(|v| normalise_shape(v, inner));

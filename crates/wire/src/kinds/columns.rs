@@ -2,15 +2,15 @@
 
 use super::Column;
 
-pub(super) const NAME_AGE: &[Column] = &[NAME, AGE];
+pub(super) const NAME_AGE: &[Column<'static>] = &[NAME, AGE];
 
-pub(super) const CONFIG_MAP: &[Column] =
+pub(super) const CONFIG_MAP: &[Column<'static>] =
     &[NAME, column("Data", "Number of keys in data and binaryData."), AGE];
 
-pub(super) const ENDPOINTS: &[Column] =
+pub(super) const ENDPOINTS: &[Column<'static>] =
     &[NAME, column("Endpoints", "Ready addresses with their ports."), AGE];
 
-pub(super) const EVENT: &[Column] = &[
+pub(super) const EVENT: &[Column<'static>] = &[
     column("Last Seen", "How long ago the event last happened."),
     column("Type", "Normal or Warning."),
     column("Reason", "Why, in one word."),
@@ -23,10 +23,10 @@ pub(super) const EVENT: &[Column] = &[
     Column { priority: 1, ..NAME },
 ];
 
-pub(super) const NAMESPACE: &[Column] =
+pub(super) const NAMESPACE: &[Column<'static>] =
     &[NAME, column("Status", "Active, or Terminating while its content is deleted."), AGE];
 
-pub(super) const NODE: &[Column] = &[
+pub(super) const NODE: &[Column<'static>] = &[
     NAME,
     column("Status", "Condition Ready, and whether pods may be scheduled."),
     column("Roles", "Labels node-role.kubernetes.io/<role>."),
@@ -39,7 +39,7 @@ pub(super) const NODE: &[Column] = &[
     wide("Container-Runtime", "As the node reports it."),
 ];
 
-pub(super) const POD: &[Column] = &[
+pub(super) const POD: &[Column<'static>] = &[
     NAME,
     column("Ready", "Ready containers of all containers."),
     column("Status", "Phase, or why it is not running."),
@@ -51,17 +51,17 @@ pub(super) const POD: &[Column] = &[
     wide("Readiness Gates", "True extra conditions of all extra conditions."),
 ];
 
-pub(super) const SECRET: &[Column] = &[
+pub(super) const SECRET: &[Column<'static>] = &[
     NAME,
     column("Type", "What the data is for."),
     column("Data", "Number of keys in data."),
     AGE,
 ];
 
-pub(super) const SERVICE_ACCOUNT: &[Column] =
+pub(super) const SERVICE_ACCOUNT: &[Column<'static>] =
     &[NAME, column("Secrets", "Number of secrets listed."), AGE];
 
-pub(super) const SERVICE: &[Column] = &[
+pub(super) const SERVICE: &[Column<'static>] = &[
     NAME,
     column("Type", "How the Service is exposed."),
     column("Cluster-IP", "Primary cluster IP."),
@@ -71,7 +71,7 @@ pub(super) const SERVICE: &[Column] = &[
     wide("Selector", "Labels of the pods behind the Service."),
 ];
 
-pub(super) const DEPLOYMENT: &[Column] = &[
+pub(super) const DEPLOYMENT: &[Column<'static>] = &[
     NAME,
     column("Ready", "Ready replicas of wanted replicas."),
     column("Up-to-date", "Replicas made from the present template."),
@@ -82,7 +82,7 @@ pub(super) const DEPLOYMENT: &[Column] = &[
     wide("Selector", "Labels of the pods."),
 ];
 
-pub(super) const REPLICA_SET: &[Column] = &[
+pub(super) const REPLICA_SET: &[Column<'static>] = &[
     NAME,
     count("Desired", "Wanted replicas."),
     count("Current", "Replicas that exist."),
@@ -93,9 +93,9 @@ pub(super) const REPLICA_SET: &[Column] = &[
     wide("Selector", "Labels of the pods."),
 ];
 
-pub(super) const LEASE: &[Column] = &[NAME, column("Holder", "Who holds the lease."), AGE];
+pub(super) const LEASE: &[Column<'static>] = &[NAME, column("Holder", "Who holds the lease."), AGE];
 
-pub(super) const ENDPOINT_SLICE: &[Column] = &[
+pub(super) const ENDPOINT_SLICE: &[Column<'static>] = &[
     NAME,
     column("AddressType", "IPv4, IPv6 or FQDN."),
     column("Ports", "Port numbers."),
@@ -104,15 +104,16 @@ pub(super) const ENDPOINT_SLICE: &[Column] = &[
 ];
 
 /// Two columns for three cells, as upstream (semantics 9).
-pub(super) const IP_ADDRESS: &[Column] =
+pub(super) const IP_ADDRESS: &[Column<'static>] =
     &[NAME, column("ParentRef", "The object that the address belongs to.")];
 
-pub(super) const SERVICE_CIDR: &[Column] =
+pub(super) const SERVICE_CIDR: &[Column<'static>] =
     &[NAME, column("CIDRs", "Ranges from which cluster IPs are taken."), AGE];
 
-pub(super) const ROLE: &[Column] = &[NAME, column("Created At", "When the role was created.")];
+pub(super) const ROLE: &[Column<'static>] =
+    &[NAME, column("Created At", "When the role was created.")];
 
-pub(super) const ROLE_BINDING: &[Column] = &[
+pub(super) const ROLE_BINDING: &[Column<'static>] = &[
     NAME,
     column("Role", "Kind and name of the role."),
     AGE,
@@ -121,7 +122,7 @@ pub(super) const ROLE_BINDING: &[Column] = &[
     wide("ServiceAccounts", "ServiceAccounts that have the role."),
 ];
 
-const NAME: Column = Column {
+pub(crate) const NAME: Column<'static> = Column {
     name: "Name",
     kind: "string",
     format: "name",
@@ -129,16 +130,16 @@ const NAME: Column = Column {
     priority: 0,
 };
 
-const AGE: Column = column("Age", "Time since the object was created.");
+const AGE: Column<'static> = column("Age", "Time since the object was created.");
 
-const fn column(name: &'static str, description: &'static str) -> Column {
+const fn column(name: &'static str, description: &'static str) -> Column<'static> {
     Column { name, kind: "string", format: "", description, priority: 0 }
 }
 
-const fn count(name: &'static str, description: &'static str) -> Column {
+const fn count(name: &'static str, description: &'static str) -> Column<'static> {
     Column { name, kind: "integer", format: "", description, priority: 0 }
 }
 
-const fn wide(name: &'static str, description: &'static str) -> Column {
+const fn wide(name: &'static str, description: &'static str) -> Column<'static> {
     Column { name, kind: "string", format: "", description, priority: 1 }
 }

@@ -1,7 +1,9 @@
-//! The served kinds: one row each. The API server is this table plus generic code.
+//! The served kinds. Those that are compiled in have one row each; the API server is this table,
+//! the kinds that CustomResourceDefinitions add, and generic code over [`Kind`].
 
 mod cells;
 mod columns;
+mod handle;
 mod table;
 
 pub mod age;
@@ -12,6 +14,9 @@ use model::{Family, IpNet};
 use serde_json::Value;
 
 use crate::status::FieldError;
+
+pub(crate) use self::columns::NAME as NAME_COLUMN;
+pub use self::handle::Kind;
 
 /// A served kind and its rules.
 pub struct KindRow {
@@ -79,7 +84,7 @@ pub struct KindRow {
     /// the same names, in the same order, for every value, `Null` included (S23).
     pub selectable_fields: fn(&Value) -> Vec<(&'static str, String)>,
     /// Columns of `kubectl get`.
-    pub columns: &'static [Column],
+    pub columns: &'static [Column<'static>],
     /// Cells of one row. `now` is microseconds since the epoch, for ages.
     pub cells: fn(&Value, i64) -> Vec<Value>,
 }
@@ -130,7 +135,7 @@ pub struct Subresource {
     pub group: &'static str,
     /// Version of the body's kind; empty when it is the resource's own group and version.
     pub version: &'static str,
-    /// Kind of the body.
+    /// Kind of the body; empty when it is the resource's own.
     pub kind: &'static str,
     /// Verbs, sorted.
     pub verbs: &'static [&'static str],
@@ -163,15 +168,15 @@ impl Env {
 
 /// A table column (`metav1.TableColumnDefinition`).
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+pub struct Column<'a> {
     /// Title.
-    pub name: &'static str,
+    pub name: &'a str,
     /// `string`, `integer`, ...
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// `name` or empty.
-    pub format: &'static str,
+    pub format: &'a str,
     /// Text of `kubectl explain`-like help.
-    pub description: &'static str,
+    pub description: &'a str,
     /// 0 is always shown, 1 only with `-o wide`.
     pub priority: i32,
 }

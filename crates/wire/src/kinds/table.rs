@@ -3,8 +3,9 @@
 use super::columns as col;
 use super::{KindRow, Subresource, cells};
 use crate::rules::{
-    self, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, namespace,
-    node, pod, rbac, replica_set, review, secret, service, service_account, service_cidr,
+    self, config_map, definition, deployment, endpoint_slice, endpoints, event, ip_address, lease,
+    namespace, node, pod, rbac, replica_set, review, secret, service, service_account,
+    service_cidr,
 };
 
 pub(super) static KINDS: &[KindRow] = &[
@@ -17,6 +18,7 @@ pub(super) static KINDS: &[KindRow] = &[
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     REPLICA_SETS,
     SELF_SUBJECT_REVIEWS,
@@ -274,6 +276,31 @@ const SERVICES: KindRow = KindRow {
     selectable_fields: service::selectable_fields,
     columns: col::SERVICE,
     cells: cells::service,
+    ..PLAIN
+};
+
+const CUSTOM_RESOURCE_DEFINITIONS: KindRow = KindRow {
+    group: "apiextensions.k8s.io",
+    plural: "customresourcedefinitions",
+    singular: "customresourcedefinition",
+    kind: "CustomResourceDefinition",
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    namespaced: false,
+    subresources: &[status_of("CustomResourceDefinition")],
+    unconditional_update: false,
+    has_generation: true,
+    delete_returns_object: true,
+    default: definition::default,
+    prepare_create: definition::prepare_create,
+    prepare_update: definition::prepare_update,
+    prepare_status: definition::prepare_status,
+    validate_create: definition::validate_create,
+    validate_update: definition::validate_update,
+    validate_status: definition::validate_status,
+    warnings: definition::warnings,
+    columns: col::ROLE,
+    cells: cells::role,
     ..PLAIN
 };
 

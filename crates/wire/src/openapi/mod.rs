@@ -9,6 +9,7 @@
 //! What it is not: the whole description that a real server gives. Operations carry what clients
 //! look for (kind, action, `fieldValidation`), types carry shapes and merge rules.
 
+mod custom;
 mod paths;
 mod schemas;
 
@@ -17,20 +18,24 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds;
+use crate::kinds::{self, Kind};
 
 /// `/openapi/v3`: one path per group and version with a content hash in its URL.
 pub fn index() -> &'static Value {
     static INDEX: LazyLock<Value> = LazyLock::new(|| {
-        let entry = |((group, version), body): (&(&str, &str), &Vec<u8>)| {
-            let path = path(group, version);
-            let url = format!("/openapi/v3/{path}?hash={:016X}", hash(body));
-            (path, json!({ "serverRelativeURL": url }))
-        };
-        let paths: Map<String, Value> = documents().iter().map(entry).collect();
+        let documents = documents().iter();
+        let paths: Map<String, Value> =
+            documents.map(|((group, version), body)| entry(group, version, body)).collect();
         json!({ "paths": paths })
     });
     &INDEX
+}
+
+/// The entry of a document in [`index`].
+pub fn entry(group: &str, version: &str, body: &[u8]) -> (String, Value) {
+    let path = path(group, version);
+    let url = format!("/openapi/v3/{path}?hash={:016X}", hash(body));
+    (path, json!({ "serverRelativeURL": url }))
 }
 
 /// The document of one group (empty for core) and version as JSON, built on first use.
@@ -58,23 +63,35 @@ fn documents() -> &'static Documents {
     static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
         let rows = || kinds::kinds().iter();
         let served = rows().map(|row| (row.group, row.version));
-        served.map(|(group, version)| ((group, version), bytes(&build(group, version)))).collect()
+        served
+            .map(|(group, version)| {
+                let rows = rows().filter(|row| (row.group, row.version) == (group, version));
+                ((group, version), build(&rows.map(Kind::from).collect::<Vec<_>>()))
+            })
+            .collect()
     });
     &DOCUMENTS
 }
 
-fn build(group: &str, version: &str) -> Value {
+/// The document of these kinds, which share group and version.
+pub fn build(kinds: &[Kind]) -> Vec<u8> {
     let mut paths = Map::new();
     let mut used = Vec::new();
-    for row in kinds::kinds().iter().filter(|r| r.group == group && r.version == version) {
-        paths.extend(paths::of(row, &mut used));
+    let mut own = Map::new();
+    for kind in kinds {
+        paths.extend(paths::of(kind, &mut used));
+        if let Kind::Custom(custom) = kind {
+            own.extend(custom::schemas(custom, &mut used));
+        }
     }
-    json!({
+    let mut schemas = schemas::reachable(&used, schemas::V3);
+    schemas.extend(own);
+    bytes(&json!({
         "openapi": "3.0.0",
         "info": { "title": "Kubernetes", "version": "v1" },
         "paths": paths,
-        "components": { "schemas": schemas::reachable(&used, schemas::V3) },
-    })
+        "components": { "schemas": schemas },
+    }))
 }
 
 /// Path of a group and version: `api/v1`, `apis/apps/v1`.

@@ -2,28 +2,29 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{V3, name_of, reference};
-use crate::kinds::{KindRow, Subresource};
+use super::custom::name_of;
+use super::schemas::{V3, reference};
+use crate::kinds::Kind;
 use crate::schema::Gvk;
 
-/// Paths of a row. Names of the schemas they use are added to `used`.
-pub(super) fn of(row: &KindRow, used: &mut Vec<String>) -> Map<String, Value> {
-    let KindRow { group, version, plural, .. } = *row;
-    let root = format!("/{}", super::path(group, version));
-    let base = if row.namespaced {
+/// Paths of a kind. Names of the schemas they use are added to `used`.
+pub(super) fn of(kind: &Kind, used: &mut Vec<String>) -> Map<String, Value> {
+    let plural = kind.plural();
+    let root = format!("/{}", super::path(kind.group(), kind.version()));
+    let base = if kind.namespaced() {
         format!("{root}/namespaces/{{namespace}}/{plural}")
     } else {
         format!("{root}/{plural}")
     };
-    let mut builder = Builder { paths: Map::new(), used };
-    let object = Gvk { group, version, kind: row.kind };
-    let list_kind = row.list_kind();
+    let mut builder = Builder { kind, paths: Map::new(), used };
+    let object = kind.gvk();
+    let list_kind = kind.list_kind();
     let list = Gvk { kind: &list_kind, ..object };
-    for verb in row.verbs {
+    for verb in kind.verbs() {
         match *verb {
             "list" => {
                 builder.add(&base, verb, object, list);
-                if row.namespaced {
+                if kind.namespaced() {
                     builder.add(&format!("{root}/{plural}"), verb, object, list);
                 }
             }
@@ -31,21 +32,18 @@ pub(super) fn of(row: &KindRow, used: &mut Vec<String>) -> Map<String, Value> {
             _ => builder.add(&format!("{base}/{{name}}"), verb, object, object),
         }
     }
-    for Subresource { name, group: own_group, version: own_version, kind, verbs } in
-        row.subresources
-    {
-        let body = match *own_version {
-            "" => Gvk { group, version, kind },
-            version => Gvk { group: own_group, version, kind },
-        };
-        for verb in *verbs {
-            builder.add(&format!("{base}/{{name}}/{name}"), verb, body, body);
+    for subresource in kind.subresources() {
+        let body = kind.form_of(Some(subresource)).gvk;
+        for verb in subresource.verbs {
+            let path = format!("{base}/{{name}}/{}", subresource.name);
+            builder.add(&path, verb, body, body);
         }
     }
     builder.paths
 }
 
 struct Builder<'u> {
+    kind: &'u Kind,
     paths: Map<String, Value>,
     used: &'u mut Vec<String>,
 }
@@ -54,7 +52,7 @@ impl Builder<'_> {
     /// Adds the operation of a verb to a path. Bodies without a schema have no operation.
     fn add(&mut self, path: &str, verb: &str, kind: Gvk<'_>, answer: Gvk<'_>) {
         let (Some(method), Some(body), Some(answer)) =
-            (method(verb), name_of(kind), name_of(answer))
+            (method(verb), name_of(self.kind, kind), name_of(self.kind, answer))
         else {
             return;
         };
@@ -62,7 +60,8 @@ impl Builder<'_> {
             .paths
             .entry(path)
             .or_insert_with(|| json!({ "parameters": path_parameters(path) }));
-        item[method] = operation(verb, kind, &body, &answer);
+        let is_custom = matches!(self.kind, Kind::Custom(_));
+        item[method] = operation(verb, kind, (&body, &answer), is_custom);
         self.used.extend([body, answer]);
     }
 }
@@ -78,7 +77,7 @@ fn method(verb: &str) -> Option<&'static str> {
     })
 }
 
-fn operation(verb: &str, kind: Gvk<'_>, body: &str, answer: &str) -> Value {
+fn operation(verb: &str, kind: Gvk<'_>, (body, answer): (&str, &str), is_custom: bool) -> Value {
     let content = |name: &str| json!({ "schema": reference(name, V3) });
     let action = match verb {
         "create" => "post",
@@ -102,10 +101,14 @@ fn operation(verb: &str, kind: Gvk<'_>, body: &str, answer: &str) -> Value {
         }
         "patch" => {
             let any = json!({ "schema": { "type": "object" } });
-            operation["requestBody"] = json!({ "content": {
+            let mut content = json!({
                 "application/json-patch+json": any, "application/merge-patch+json": any,
-                "application/strategic-merge-patch+json": any, "application/apply-patch+yaml": any,
-            } });
+                "application/apply-patch+yaml": any,
+            });
+            if !is_custom {
+                content["application/strategic-merge-patch+json"] = any;
+            }
+            operation["requestBody"] = json!({ "content": content });
             // kubectl looks for fieldValidation here before it relies on the server's validation.
             let names = ["dryRun", "fieldManager", "fieldValidation", "force"];
             operation["parameters"] = names.map(query_parameter).to_vec().into();

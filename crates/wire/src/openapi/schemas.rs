@@ -162,6 +162,8 @@ impl Builder<'_> {
             Shape::Map(inner) => {
                 json!({ "type": "object", "additionalProperties": self.shape(inner) })
             }
+            // As upstream: clients are told of the schema, and that it may be something else.
+            Shape::Or(..) => json!({ "x-kubernetes-preserve-unknown-fields": true }),
             Shape::Scalar(scalar, go_name) => self.scalar(*scalar, go_name),
         }
     }
@@ -175,6 +177,8 @@ impl Builder<'_> {
             },
             Scalar::Int32 => json!({ "type": "integer", "format": "int32" }),
             Scalar::Int64 => json!({ "type": "integer", "format": "int64" }),
+            Scalar::Float64 => json!({ "type": "number", "format": "double" }),
+            Scalar::Json => json!({ "x-kubernetes-preserve-unknown-fields": true }),
             Scalar::Bool => json!({ "type": "boolean" }),
             Scalar::Bytes => json!({ "type": "string", "format": "byte" }),
             Scalar::Time => named(&format!("{META}.Time")),
@@ -199,7 +203,7 @@ fn special(name: &str) -> Option<Value> {
     })
 }
 
-fn type_meta() -> Map<String, Value> {
+pub(super) fn type_meta() -> Map<String, Value> {
     let text = |doc: &str| json!({ "type": "string", "description": doc });
     let mut properties = Map::new();
     let doc = "Group and version of the object, such as v1 or apps/v1.";

@@ -14,7 +14,7 @@ mod strategic;
 use serde_json::{Map, Value};
 
 use crate::decode::{self, Decoded, FieldValidation, Node};
-use crate::schema::{Gvk, Schema};
+use crate::schema::{Form, Schema};
 use crate::status::{self, CauseReason, Failure, FieldError};
 
 /// A JSON patch may not have more operations than this (the real server's limit).
@@ -121,13 +121,15 @@ fn fits(kind: PatchKind, node: &Node) -> bool {
 
 /// Patches `current` and decodes the result as `gvk`. Failures are 400, 422 or 500 as the real
 /// server answers. The result has not been defaulted or validated.
-pub fn patch(
+pub fn patch<'a>(
     kind: PatchKind,
     current: &Value,
     patch: &Patch,
-    gvk: Gvk<'_>,
+    form: impl Into<Form<'a>>,
     validation: FieldValidation,
 ) -> Result<Decoded, Failure> {
+    let form = form.into();
+    let gvk = form.gvk;
     let Patch { value: patch, strict } = patch;
     let mut patched = current.clone();
     match kind {
@@ -138,7 +140,7 @@ pub fn patch(
             patched = strategic::merge(patched, patch, ty).map_err(strategic::Error::failure)?;
         }
     }
-    decode::checked(&patched, gvk, validation, strict).map_err(|why| {
+    decode::checked(&patched, form, validation, strict).map_err(|why| {
         let shown = match kind {
             PatchKind::Json => shown::edited(&patched, patch, gvk),
             PatchKind::Merge => shown::merged(&patched, patch, gvk),

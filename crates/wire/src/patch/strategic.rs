@@ -82,7 +82,7 @@ impl<'s> Context<'s> {
             Shape::Message(id) => Self::Message(Schema::get().type_of(*id)),
             Shape::Map(inner) => Self::MapOf(inner),
             Shape::List(inner) => Self::of(inner),
-            Shape::Scalar(..) => Self::Unknown,
+            Shape::Scalar(..) | Shape::Or(..) => Self::Unknown,
         }
     }
 }

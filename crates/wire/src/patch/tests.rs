@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::schema::Gvk;
 
 const SERVICE: Gvk<'static> = Gvk { group: "", version: "v1", kind: "Service" };
 

@@ -169,6 +169,7 @@ fn value(part: &Part<'_>, shape: &Shape, message: &'static str) -> Result<Option
             let Some(ty) = shape.message() else { return Ok(None) };
             return Ok(Some(Value::Object(self::message(part.bytes(message)?, ty)?)));
         }
+        Shape::Or(object, other) => return either(part.bytes(message)?, object, other, message),
         // Only `ExtraValue`, a list of texts that has a message of its own.
         Shape::List(inner) | Shape::Map(inner) => {
             let mut list = Vec::new();
@@ -190,7 +191,8 @@ fn value(part: &Part<'_>, shape: &Shape, message: &'static str) -> Result<Option
         }
         Scalar::Quantity => first_text(part.bytes(message)?)?.into(),
         Scalar::IntOrString => int_or_string(part.bytes(message)?)?,
-        Scalar::FieldsV1 => {
+        Scalar::Float64 => f64::from_bits(part.fixed(message)?).into(),
+        Scalar::FieldsV1 | Scalar::Json => {
             let raw = first_bytes(part.bytes(message)?)?;
             match raw {
                 [] => return Ok(None),
@@ -198,6 +200,28 @@ fn value(part: &Part<'_>, shape: &Shape, message: &'static str) -> Result<Option
             }
         }
     }))
+}
+
+/// A message with a field for each of two alternatives: `{allows: 1, schema: 2}` where one is a
+/// boolean, else `{schema: 1, list: 2}`.
+fn either(
+    bytes: &[u8],
+    object: &Shape,
+    other: &Shape,
+    message: &'static str,
+) -> Result<Option<Value>, Error> {
+    let is_flag = matches!(other, Shape::Scalar(Scalar::Bool, _));
+    let (mut found, mut flag, mut list) = (None, false, Vec::new());
+    for part in Parts(bytes) {
+        let part = part?;
+        match (part.number, is_flag, other) {
+            (1, true, _) => flag = part.integer(message)? != 0,
+            (1, false, _) | (2, true, _) => found = value(&part, object, message)?,
+            (2, false, Shape::List(inner)) => list.extend(value(&part, inner, message)?),
+            _ => {}
+        }
+    }
+    Ok(found.or_else(|| Some(if is_flag { flag.into() } else { list.into() })))
 }
 
 /// `{seconds: 1, nanos: 2}`; empty when the time is not set.
@@ -259,7 +283,7 @@ fn truncated(integer: i64) -> i32 {
 struct Part<'b> {
     number: u32,
     wire: u8,
-    /// Value of a number.
+    /// Value of a number; the bits of one of fixed size.
     varint: u64,
     /// Value of anything with a length.
     bytes: &'b [u8],
@@ -277,6 +301,10 @@ impl<'b> Part<'b> {
     fn text(&self, message: &'static str) -> Result<String, Error> {
         String::from_utf8(self.bytes(message)?.to_vec())
             .map_err(|_| Error::Text { message, number: self.number })
+    }
+
+    fn fixed(&self, message: &'static str) -> Result<u64, Error> {
+        if self.wire == FIXED64 { Ok(self.varint) } else { Err(self.wrong(message)) }
     }
 
     fn integer(&self, message: &'static str) -> Result<i64, Error> {
@@ -313,10 +341,11 @@ fn next_part<'b>(rest: &mut &'b [u8]) -> Result<Part<'b>, Error> {
             let length = usize::try_from(varint(rest)?).map_err(|_| Error::Truncated)?;
             part.bytes = take(rest, length)?;
         }
-        // No known field has these; they are skipped.
         FIXED64 => {
-            take(rest, 8)?;
+            let bytes = take(rest, 8)?.try_into().map_err(|_| Error::Truncated)?;
+            part.varint = u64::from_le_bytes(bytes);
         }
+        // No known field has it; it is skipped.
         FIXED32 => {
             take(rest, 4)?;
         }

@@ -112,6 +112,10 @@ fn sample(shape: &Shape, seed: &mut impl FnMut() -> u32, depth: usize) -> Value 
             sample_message(ty, seed, depth)
         }
         Shape::List(inner) => (0..1 + seed() % 2).map(|_| sample(inner, seed, depth)).collect(),
+        Shape::Or(object, other) => {
+            let one = if seed().is_multiple_of(2) { object } else { other };
+            sample(one, seed, depth)
+        }
         Shape::Map(inner) => {
             let entries =
                 (0..1 + seed() % 2).map(|n| (format!("k{n}"), sample(inner, seed, depth)));
@@ -129,6 +133,8 @@ fn sample(shape: &Shape, seed: &mut impl FnMut() -> u32, depth: usize) -> Value 
             Scalar::IntOrString if seed().is_multiple_of(2) => 80.into(),
             Scalar::IntOrString => "http".into(),
             Scalar::FieldsV1 => json!({"f:a": {}}),
+            Scalar::Float64 => (f64::from(seed() % 100) / 4.0).into(),
+            Scalar::Json => json!({"a": [1, null]}),
         },
     }
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::{BYTES, Error, VARINT, list_meta, unix};
+use super::{BYTES, Error, FIXED64, VARINT, list_meta, unix};
 use crate::schema::{Field, Scalar, Shape, Type};
 
 /// `runtime.Unknown`.
@@ -104,6 +104,28 @@ fn write_value(
             Ok(bytes) => put_bytes(out, number, &bytes),
             Err(error) => return Some(Err(error)),
         },
+        Shape::Or(object, other) => {
+            let is_flag = matches!(**other, Shape::Scalar(Scalar::Bool, _));
+            let mut bytes = Vec::new();
+            let written = match (value, &**other) {
+                (Value::Object(_), _) if is_flag => {
+                    put_integer(&mut bytes, 1, 1);
+                    write_value(&mut bytes, 2, value, object)?
+                }
+                (Value::Object(_), _) => write_value(&mut bytes, 1, value, object)?,
+                (Value::Array(items), Shape::List(inner)) => items
+                    .iter()
+                    .map(|item| write_value(&mut bytes, 2, item, inner))
+                    .try_fold(Ok(()), |before: Result<(), Error>, written| {
+                        Some(before.and(written?))
+                    })?,
+                _ => write_value(&mut bytes, 1, value, other)?,
+            };
+            if let Err(error) = written {
+                return Some(Err(error));
+            }
+            put_bytes(out, number, &bytes);
+        }
         // Only `ExtraValue`, a list of texts that has a message of its own.
         Shape::List(inner) | Shape::Map(inner) => {
             let mut bytes = Vec::new();
@@ -138,7 +160,11 @@ fn write_scalar(out: &mut Vec<u8>, number: u32, value: &Value, scalar: Scalar) -
             put_bytes(out, number, &bytes);
         }
         Scalar::IntOrString => put_bytes(out, number, &int_or_string(value)?),
-        Scalar::FieldsV1 => {
+        Scalar::Float64 => {
+            put_tag(out, number, FIXED64);
+            out.extend_from_slice(&value.as_f64()?.to_bits().to_le_bytes());
+        }
+        Scalar::FieldsV1 | Scalar::Json => {
             let mut bytes = Vec::new();
             put_bytes(&mut bytes, 1, value.to_string().as_bytes());
             put_bytes(out, number, &bytes);

@@ -5,6 +5,7 @@
 //! `pkg/registry/*/*/strategy.go` of Kubernetes 1.36.
 
 pub(crate) mod config_map;
+pub mod definition;
 pub(crate) mod deployment;
 pub(crate) mod endpoint_slice;
 pub(crate) mod endpoints;

@@ -20,6 +20,20 @@ pub fn dns_label(value: &str) -> Vec<String> {
     errors
 }
 
+/// RFC 1035 label: an RFC 1123 label that starts with a letter.
+pub fn dns_label_1035(value: &str) -> Vec<String> {
+    let mut errors = longer_than(value, 63);
+    if !is_dns_label(value) || value.starts_with(|c: char| c.is_ascii_digit()) {
+        errors.push(pattern(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start \
+             with an alphabetic character, and end with an alphanumeric character",
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
+    }
+    errors
+}
+
 /// RFC 1123 subdomain: at most 253 characters, labels joined by dots.
 pub fn dns_subdomain(value: &str) -> Vec<String> {
     let mut errors = longer_than(value, 253);

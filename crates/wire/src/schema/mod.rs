@@ -17,6 +17,8 @@ mod parse;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use crate::structural::Structural;
+
 /// Group, version and kind of an object.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Gvk<'a> {
@@ -42,6 +44,23 @@ impl<'a> Gvk<'a> {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+}
+
+/// A kind as decoding, patches and ownership see it: its name, and what its objects look like.
+#[derive(Clone, Copy)]
+pub struct Form<'a> {
+    /// The name.
+    pub gvk: Gvk<'a>,
+    /// The schema that a CustomResourceDefinition gives; `None` for kinds that are compiled in.
+    pub custom: Option<&'a Structural>,
+    /// Whether such a kind has a status that is written by itself.
+    pub has_status: bool,
+}
+
+impl<'a> From<Gvk<'a>> for Form<'a> {
+    fn from(gvk: Gvk<'a>) -> Self {
+        Self { gvk, custom: None, has_status: false }
     }
 }
 
@@ -114,6 +133,8 @@ pub enum Shape {
     List(Box<Self>),
     /// A map from string.
     Map(Box<Self>),
+    /// An object of the first type, or something else: a list or a boolean (JSONSchemaProps).
+    Or(Box<Self>, Box<Self>),
 }
 
 /// Scalars, the special-cased Kubernetes types among them.
@@ -139,6 +160,10 @@ pub enum Scalar {
     IntOrString,
     /// A set of fields as JSON.
     FieldsV1,
+    /// Floating-point number.
+    Float64,
+    /// Any JSON value.
+    Json,
 }
 
 /// How server-side apply treats a list.
@@ -150,7 +175,7 @@ pub enum ListKind {
     /// Scalars, each with its owners.
     Set,
     /// Structs told apart by these keys.
-    Map(Vec<&'static str>),
+    Map(Vec<String>),
 }
 
 /// How strategic merge patch treats a field.
@@ -236,7 +261,7 @@ impl Shape {
 
     fn innermost_message(&self) -> Option<&'static Type> {
         match self {
-            Self::List(inner) | Self::Map(inner) => inner.innermost_message(),
+            Self::List(inner) | Self::Map(inner) | Self::Or(inner, _) => inner.innermost_message(),
             _ => self.message(),
         }
     }
@@ -249,6 +274,7 @@ impl Shape {
             Self::Message(id) => format!("v1.{}", Schema::get().type_of(*id).name),
             Self::List(inner) => format!("[]{}", inner.go_name()),
             Self::Map(inner) => format!("map[string]{}", inner.go_name()),
+            Self::Or(inner, _) => inner.go_name(),
         }
     }
 }
@@ -263,6 +289,8 @@ impl Scalar {
             Self::Bytes => "[]uint8",
             Self::Quantity => "resource.Quantity",
             Self::FieldsV1 => "v1.FieldsV1",
+            Self::Float64 => "float64",
+            Self::Json => "v1.JSON",
         }
     }
 }
@@ -278,7 +306,7 @@ mod tests {
         let spec = service.field("spec").and_then(Field::message).expect("spec is a message");
         let ports = spec.field("ports").expect("ports is a field");
         assert_eq!(ports.number, 1);
-        assert_eq!(ports.list, ListKind::Map(vec!["port", "protocol"]));
+        assert_eq!(ports.list, ListKind::Map(vec!["port".to_owned(), "protocol".to_owned()]));
         assert_eq!(ports.patch.key, Some("port"));
         assert_eq!(ports.shape.go_name(), "[]v1.ServicePort");
         assert!(spec.field("selector").expect("selector is a field").atomic);

@@ -7,7 +7,8 @@
 //!   ports 1 []ServicePort o list=map:port,protocol patch=merge:port
 //!   │     │ │             └ flags: o omitted when empty, p pointer, r required, z omitted when
 //!   │     │ │               zero, - none; then attributes
-//!   │     │ └ shape: scalar, scalar:GoName, Type, package.Type, []shape, {}shape (map)
+//!   │     │ └ shape: scalar, scalar:GoName, Type, package.Type, []shape, {}shape (map),
+//!   │     │   shape|shape (an object, or something else)
 //!   │     └ protobuf number
 //!   └ JSON name; `+ 2 VolumeSource` inlines another type's fields, message number 2 in protobuf
 //! ```
@@ -20,11 +21,12 @@ use std::collections::BTreeMap;
 
 use super::{Field, ListKind, PatchRule, Scalar, Schema, Shape, Type, TypeId};
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     include_str!("meta.txt"),
     include_str!("core.txt"),
     include_str!("core_pod.txt"),
     include_str!("core_volume.txt"),
+    include_str!("apiextensions.txt"),
     include_str!("apps.txt"),
     include_str!("authentication.txt"),
     include_str!("authorization.txt"),
@@ -140,7 +142,7 @@ fn field(line: &'static str, package: &'static str, ids: &Ids) -> Field {
 fn list_kind(text: &'static str) -> ListKind {
     match text.split_once(':') {
         None if text == "set" => ListKind::Set,
-        Some((_, keys)) => ListKind::Map(keys.split(',').collect()),
+        Some((_, keys)) => ListKind::Map(keys.split(',').map(str::to_owned).collect()),
         None => ListKind::Atomic,
     }
 }
@@ -164,6 +166,10 @@ fn shape(text: &'static str, package: &'static str, ids: &Ids) -> Shape {
     if let Some(inner) = text.strip_prefix("{}") {
         return Shape::Map(Box::new(shape(inner, package, ids)));
     }
+    if let Some((object, other)) = text.split_once('|') {
+        let part = |text| Box::new(shape(text, package, ids));
+        return Shape::Or(part(object), part(other));
+    }
     let (word, go_name) = text.split_once(':').unwrap_or((text, ""));
     let scalar = match word {
         "string" => Scalar::String,
@@ -176,6 +182,8 @@ fn shape(text: &'static str, package: &'static str, ids: &Ids) -> Shape {
         "quantity" => Scalar::Quantity,
         "intstr" => Scalar::IntOrString,
         "fieldsv1" => Scalar::FieldsV1,
+        "float64" => Scalar::Float64,
+        "json" => Scalar::Json,
         _ => {
             let name = text.split_once('.').unwrap_or((package, text));
             let id = ids.get(&name).unwrap_or_else(|| panic!("schema: no type {text:?}"));
