@@ -80,7 +80,10 @@ impl Definitions {
         let State { known, era } = &mut *state;
         let mut before = std::mem::take(known);
         let mut served = Vec::new();
-        for definition in definitions.iter().filter(|definition| is_established(definition)) {
+        let added = definitions
+            .iter()
+            .filter(|definition| is_established(definition) && !is_built_in(&definition["spec"]));
+        for definition in added {
             let uid = meta::text(definition, "uid").to_owned();
             let entry = match before.remove(&uid).filter(|known| known.is(definition)) {
                 Some(entry) => entry,
@@ -134,6 +137,12 @@ impl Known {
             && self.names == definition["status"]["acceptedNames"]
             && self.is_terminating == meta::is_deleting(definition)
     }
+}
+
+/// Whether a definition names a resource that is compiled in: that one stays as it is.
+fn is_built_in(spec: &Value) -> bool {
+    let plural = &spec["names"]["plural"];
+    wire::kinds::kinds().iter().any(|row| spec["group"] == row.group && *plural == row.plural)
 }
 
 /// Version of the last change of any definition.

@@ -88,6 +88,16 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Negotiated
     Ok(negotiated)
 }
 
+/// Custom resources have no protobuf form; their metadata has.
+pub(crate) fn check_custom(negotiated: Negotiated) -> Result<(), Failure> {
+    match negotiated {
+        Negotiated { format: Format::Protobuf, shape: Shape::Object } => {
+            Err(status::not_acceptable(&REPRESENTATIONS[..2]))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn by_accept(headers: &HeaderMap) -> Result<Negotiated, Failure> {
     let clauses = clauses(headers);
     if clauses.is_empty() {

@@ -125,6 +125,7 @@ async fn answer(
     let encoder = Encoder::new(served.row.clone(), negotiated, &query)?;
     let verb = verb(&head.method, &head.headers, &path, &query)?;
     if let Kind::Custom(custom) = &served.row {
+        negotiate::check_custom(negotiated)?;
         input::check_custom(custom, &head.headers, verb)?;
     }
     let mut options = query.options()?;

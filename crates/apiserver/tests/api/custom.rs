@@ -149,6 +149,8 @@ async fn what_a_schema_forbids_is_refused_in_upstreams_words() {
     let strategic = [("content-type", "application/strategic-merge-patch+json")];
     let (code, _, _) = server.ask("PATCH", &format!("{WIDGETS}/w"), &strategic, "{}").await;
     assert_eq!(code, 415);
+    let protobuf = [("accept", "application/vnd.kubernetes.protobuf")];
+    assert_eq!(server.ask("GET", &format!("{WIDGETS}/w"), &protobuf, "").await.0, 406);
     let mut other = widget("x", 1);
     other["kind"] = "Gadget".into();
     let (code, refused) = server.json("POST", WIDGETS, &other).await;
@@ -308,6 +310,29 @@ async fn names_in_use_keep_a_definition_from_being_served() {
     server.json("DELETE", &widgets, &Value::Null).await;
     until(&server, &path, |_, d| condition(d, "Established") == Some("True")).await;
     assert_eq!(server.json("GET", gadgets, &Value::Null).await.0, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_definition_of_a_built_in_resource_changes_nothing() {
+    let server = with_widgets().await;
+    let mut other = definition();
+    other["metadata"]["name"] = "leases.coordination.k8s.io".into();
+    other["metadata"]["annotations"] = json!({ "api-approved.kubernetes.io": "unapproved" });
+    other["spec"]["group"] = "coordination.k8s.io".into();
+    other["spec"]["names"] = json!({ "plural": "leases", "kind": "Lease" });
+    assert_eq!(server.json("POST", DEFINITIONS, &other).await.0, 201);
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "l" },
+        "spec": { "holderIdentity": "me" },
+    });
+    let (code, created) = server.json("POST", leases, &lease).await;
+    assert_eq!((code.as_u16(), &created["spec"]["holderIdentity"]), (201, &json!("me")));
+    let path = format!("{DEFINITIONS}/leases.coordination.k8s.io");
+    server.json("DELETE", &path, &Value::Null).await;
+    until(&server, &path, |code, _| code == 404).await;
+    assert_eq!(server.json("GET", &format!("{leases}/l"), &Value::Null).await.0, 200);
     server.stop().await;
 }
 

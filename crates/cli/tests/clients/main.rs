@@ -8,6 +8,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod custom;
 mod harness;
 mod kube_rs;
 mod node;

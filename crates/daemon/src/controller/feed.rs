@@ -2,17 +2,19 @@
 //! everything else, and the Leases of nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{Client, MetadataEvent, RawEvent, Selectors};
 use model::{NodeName, Resource};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::key::kind_of;
 
-/// How often it is asked which resource types exist: definitions come and go.
+/// How often it is asked which resource types exist. Definitions that come and go are seen at
+/// once; aggregated APIs are not.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay after a failed discovery.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ pub(crate) fn feed(client: &Client) -> (mpsc::Receiver<Fed>, JoinSet<()>) {
 async fn discover(client: Client, sender: mpsc::Sender<Fed>) {
     let mut watches: BTreeMap<Resource, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
+    let changed = Arc::new(Notify::new());
+    tasks.spawn(watch_definitions(client.clone(), changed.clone()));
     loop {
         let delay = match client.resources().await {
             Ok(resources) => {
@@ -72,7 +76,26 @@ async fn discover(client: Client, sender: mpsc::Sender<Fed>) {
                 DISCOVERY_RETRY
             }
         };
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = changed.notified() => {}
+        }
+    }
+}
+
+/// Tells of every change of a CustomResourceDefinition: a Namespace that is being deleted may hold
+/// objects of a kind that was not there a moment ago.
+async fn watch_definitions(client: Client, changed: Arc<Notify>) {
+    let mut watch = client.watch_metadata(&Resource {
+        group: "apiextensions.k8s.io".into(),
+        version: "v1".into(),
+        plural: "customresourcedefinitions".into(),
+        kind: "CustomResourceDefinition".into(),
+        namespaced: false,
+    });
+    loop {
+        watch.next().await;
+        changed.notify_one();
     }
 }
 

@@ -107,6 +107,15 @@ fn mistakes_in_definitions_are_refused() {
     };
     let rows = [
         (change("/metadata/name", "x".into()), "metadata.name", Invalid),
+        (
+            {
+                let mut definition = change("/spec/group", "x.k8s.io".into());
+                definition["metadata"]["name"] = "widgets.x.k8s.io".into();
+                definition
+            },
+            "metadata.annotations[api-approved.kubernetes.io]",
+            Required,
+        ),
         (change("/spec/scope", Value::Null), "spec.scope", Required),
         (change("/spec/names/listKind", "Widget".into()), "spec.names.listKind", Invalid),
         (change("/spec/preserveUnknownFields", true.into()), "spec.preserveUnknownFields", Invalid),

@@ -16,6 +16,7 @@ use crate::structural::{Scope, check};
 pub(crate) fn validate_create(definition: &Value, _: &Env) -> Vec<FieldError> {
     let mut errors = meta::validate(definition, false, text::dns_subdomain);
     errors.extend(name_errors(definition));
+    errors.extend(approval_errors(definition));
     errors.extend(spec_errors(definition));
     errors.extend(stored_version_errors(definition));
     errors
@@ -59,6 +60,23 @@ fn name_errors(definition: &Value) -> Vec<FieldError> {
     }
     let why = r#"must be spec.names.plural+"."+spec.group"#;
     vec![invalid("metadata.name", name, why)]
+}
+
+/// Groups of the Kubernetes community need its approval (KEP-1111).
+fn approval_errors(definition: &Value) -> Vec<FieldError> {
+    let group = definition.text("/spec/group");
+    let is_protected = COMMUNITY_GROUPS
+        .iter()
+        .any(|community| group == *community || group.ends_with(&format!(".{community}")));
+    let is_approved = !definition["metadata"]["annotations"][APPROVAL].is_null();
+    if !is_protected || is_approved {
+        return Vec::new();
+    }
+    let why = format!(
+        "protected groups must have approval annotation {APPROVAL:?}, see \
+         https://github.com/kubernetes/enhancements/pull/1111"
+    );
+    vec![required(format!("metadata.annotations[{APPROVAL}]"), &why)]
 }
 
 fn spec_errors(definition: &Value) -> Vec<FieldError> {
@@ -310,6 +328,8 @@ fn stored_version_errors(definition: &Value) -> Vec<FieldError> {
         .collect()
 }
 
+const APPROVAL: &str = "api-approved.kubernetes.io";
+const COMMUNITY_GROUPS: [&str; 2] = ["k8s.io", "kubernetes.io"];
 const MOST_SELECTABLE: usize = 8;
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: [&str; 9] =
