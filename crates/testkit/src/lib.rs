@@ -1,13 +1,14 @@
 //! What tests of several crates share.
 //!
-//! What it is: skipping aloud, finding real programs, and network namespaces. What it is not:
-//! a dependency of the product, or a home for fakes.
+//! What it is: skipping aloud, finding real programs, network namespaces, and damaged input. What
+//! it is not: a dependency of the product, or a home for fakes.
 //!
 //! ```text
 //!  test ─▶ skip(reason) ─▶ $PORTOLAN_SKIPS ─▶ the test command's closing line
 //!      └─▶ Namespace::run(closure) ─▶ a thread that lives in a network namespace
 //! ```
 
+pub mod fuzz;
 mod namespace;
 
 use std::fs::OpenOptions;

@@ -17,7 +17,7 @@ mod yaml;
 
 use serde_json::Value;
 
-pub(crate) use self::json::Node;
+pub(crate) use self::json::{MAX_DEPTH, Node};
 pub(crate) use self::time::{from_unix, unix};
 pub(crate) use self::typed::normalise;
 use crate::protobuf;

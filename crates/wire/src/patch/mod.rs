@@ -8,6 +8,7 @@
 //! What it is not: apply, which has owners (see `crate::apply`); defaults and validation of the
 //! result (see `rules`).
 
+mod json;
 mod shown;
 mod strategic;
 
@@ -133,7 +134,7 @@ pub fn patch<'a>(
     let Patch { value: patch, strict } = patch;
     let mut patched = current.clone();
     match kind {
-        PatchKind::Json => json(&mut patched, patch)?,
+        PatchKind::Json => json::patch(&mut patched, patch)?,
         PatchKind::Merge => json_patch::merge(&mut patched, patch),
         PatchKind::Strategic => {
             let ty = Schema::get().kind(gvk);
@@ -148,28 +149,6 @@ pub fn patch<'a>(
         };
         not_of_kind(&shown, &why)
     })
-}
-
-fn json(document: &mut Value, patch: &Value) -> Result<(), Failure> {
-    let operations: json_patch::Patch =
-        serde_json::from_value(patch.clone()).map_err(|_| status::unprocessable_patch())?;
-    for operation in &operations.0 {
-        if !finds_nothing_as_wanted(document, operation) {
-            let operation = std::slice::from_ref(operation);
-            json_patch::patch(document, operation).map_err(|_| status::unprocessable_patch())?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether an operation tests that a field is null, and there is no such field. RFC 6902 refuses
-/// it, the real server does not, and clients rely on that to add the first finalizer.
-fn finds_nothing_as_wanted(document: &Value, operation: &json_patch::PatchOperation) -> bool {
-    let json_patch::PatchOperation::Test(test) = operation else { return false };
-    let parent = test.path.split_back().and_then(|(parent, _)| parent.resolve(document).ok());
-    test.value.is_null()
-        && parent.is_some_and(Value::is_object)
-        && test.path.resolve(document).is_err()
 }
 
 /// 422 for a result that is not of the kind; kind and name are empty, as the real server has it.

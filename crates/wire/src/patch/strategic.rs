@@ -10,6 +10,8 @@
 //!
 //! Rules: Kubernetes community "strategic-merge-patch" contributor guide.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use crate::schema::{Field, Schema, Shape, Type};
@@ -138,10 +140,11 @@ fn retain_keys(
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let bad = || Error::Format("invalid patch format of retainKeys".to_owned());
     let keys = keys.as_array().ok_or_else(bad)?;
-    if patch.keys().any(|k| !k.starts_with('$') && !keys.iter().any(|kept| kept == k)) {
+    let keys: BTreeSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    if patch.keys().any(|k| !k.starts_with('$') && !keys.contains(&**k)) {
         return Err(bad());
     }
-    original.retain(|key, _| keys.iter().any(|kept| kept == key));
+    original.retain(|key, _| keys.contains(&**key));
     Ok(())
 }
 
@@ -154,7 +157,8 @@ fn delete_primitives(
         .as_array()
         .ok_or_else(|| Error::Format("invalid patch format of primitive list".to_owned()))?;
     if let Some(Value::Array(items)) = original.get_mut(list) {
-        items.retain(|item| !gone.contains(item));
+        let gone = Places::of(gone, None);
+        items.retain(|item| gone.place(item).is_none());
     }
     Ok(())
 }
@@ -230,8 +234,39 @@ fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
     }
 }
 
-fn position(list: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {
-    list.iter().position(|other| same(other, item, key))
+/// Where the entries of a list stand, by their key or as a whole. Lists can be long, so nothing
+/// searches them entry by entry.
+struct Places<'k> {
+    key: Option<&'k str>,
+    places: BTreeMap<String, usize>,
+}
+
+impl<'k> Places<'k> {
+    fn of(list: &[Value], key: Option<&'k str>) -> Self {
+        let mut places = Self { key, places: BTreeMap::new() };
+        for (place, item) in list.iter().enumerate() {
+            places.add(item, place);
+        }
+        places
+    }
+
+    /// The first of equal entries counts.
+    fn add(&mut self, item: &Value, place: usize) {
+        if let Some(text) = self.text(item) {
+            self.places.entry(text).or_insert(place);
+        }
+    }
+
+    fn place(&self, item: &Value) -> Option<usize> {
+        self.places.get(&self.text(item)?).copied()
+    }
+
+    fn text(&self, item: &Value) -> Option<String> {
+        match self.key {
+            Some(key) => item.get(key).map(Value::to_string),
+            None => Some(item.to_string()),
+        }
+    }
 }
 
 fn merge_list(
@@ -246,21 +281,27 @@ fn merge_list(
     }
     let Some(key) = rule.key else {
         let mut merged = original.clone();
-        merged.extend(patch.iter().filter(|p| !original.contains(p)).cloned());
+        let known = Places::of(&original, None);
+        merged.extend(patch.iter().filter(|p| known.place(p).is_none()).cloned());
         return Ok(reorder(merged, &patch, &original, None));
     };
     let (kept, patch) = list_directives(original.clone(), patch, key)?;
+    let mut places = Places::of(&kept, Some(key));
     let mut merged = kept;
     for item in &patch {
         if item.get(key).is_none() {
             return Err(Error::Fit);
         }
-        match position(&merged, item, Some(key)) {
+        match places.place(item) {
             Some(at) => {
                 let old = std::mem::take(&mut merged[at]);
                 merged[at] = merge_item(old, item, context.below(name))?;
             }
-            None => merged.push(without_directives(item.clone())),
+            None => {
+                let new = without_directives(item.clone());
+                places.add(&new, merged.len());
+                merged.push(new);
+            }
         }
     }
     Ok(reorder(merged, &patch, &original, Some(key)))
@@ -281,7 +322,7 @@ fn list_directives(
     patch: Vec<Value>,
     key: &str,
 ) -> Result<(Vec<Value>, Vec<Value>), Error> {
-    let mut plain = Vec::new();
+    let (mut plain, mut deleted) = (Vec::new(), Vec::new());
     let mut replace = false;
     for item in patch {
         let Value::Object(map) = &item else { return Err(Error::Fit) };
@@ -291,7 +332,7 @@ fn list_directives(
                 if !map.contains_key(key) {
                     return Err(Error::Fit);
                 }
-                original.retain(|old| !same(old, &item, Some(key)));
+                deleted.push(item);
             }
             Some(Some("replace")) => replace = true,
             Some(Some("merge")) => {
@@ -305,6 +346,8 @@ fn list_directives(
             }
         }
     }
+    let deleted = Places::of(&deleted, Some(key));
+    original.retain(|old| deleted.place(old).is_none());
     Ok(if replace { (plain, Vec::new()) } else { (original, plain) })
 }
 
@@ -312,14 +355,15 @@ fn list_directives(
 /// had; between two of different sorts, the one that was in front stays in front. An entry that
 /// was not there before comes first.
 fn reorder(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
+    let (order, before) = (Places::of(order, key), Places::of(before, key));
     let (mut named, mut others): (Vec<_>, Vec<_>) =
-        merged.into_iter().partition(|item| position(order, item, key).is_some());
-    named.sort_by_key(|item| position(order, item, key));
-    others.sort_by_key(|item| position(before, item, key));
+        merged.into_iter().partition(|item| order.place(item).is_some());
+    named.sort_by_cached_key(|item| order.place(item));
+    others.sort_by_cached_key(|item| before.place(item));
     let mut result = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     while let (Some(left), Some(right)) = (others.peek(), named.peek()) {
-        let in_front = match (position(before, left, key), position(before, right, key)) {
+        let in_front = match (before.place(left), before.place(right)) {
             (Some(left), Some(right)) => left < right,
             _ => false,
         };
