@@ -3,11 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use model::IpNet;
 use thiserror::Error;
 
 pub use crate::audit::Rotation;
+pub use crate::http::duration::parse as parse_duration;
 
 /// Settings of one API server. Each field names the flag that it stands for.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub struct ApiserverConfig {
     /// kube-controller-manager's `root-ca-certificate-publisher-controller`: keep the authority's
     /// certificate in ConfigMap `kube-root-ca.crt` of every Namespace.
     pub publish_root_certificate: bool,
+    /// How much clients may use.
+    pub limits: Limits,
 }
 
 /// Who decides what users may do. Members of `system:masters` may do everything in every mode.
@@ -104,6 +108,46 @@ impl FromStr for AuthorizationMode {
 #[error("no authorization mode {0:?} here; there are AlwaysAllow, AlwaysDeny, Node and RBAC")]
 pub struct UnknownMode(String);
 
+/// How much clients may use. With the limit on bodies (3 MiB) this bounds memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// `--max-requests-inflight`: reading requests that are answered at a time; 0 is any number.
+    /// Watches and what goes to kubelets do not count.
+    pub requests_inflight: usize,
+    /// `--max-mutating-requests-inflight`: the same for writing ones.
+    pub mutating_inflight: usize,
+    /// `--request-timeout`: a request that takes longer is answered with 504, unless it is a
+    /// watch or goes to a kubelet. Clients can ask for less with `?timeout=`.
+    pub request_timeout: Duration,
+    /// Watches at a time, over all clients.
+    pub watches: usize,
+    /// Connections at a time, over all listeners; others wait in the kernel's queue.
+    pub connections: usize,
+    /// Time for a TLS handshake.
+    pub handshake: Duration,
+    /// Time until a connection has sent a request's head: bounds slow heads, and idle connections
+    /// as the real server does.
+    pub head: Duration,
+    /// Sent data that a client does not take for so long ends its connection.
+    pub unacknowledged: Duration,
+}
+
+impl Default for Limits {
+    /// kube-apiserver's, where it has them.
+    fn default() -> Self {
+        Self {
+            requests_inflight: 400,
+            mutating_inflight: 200,
+            request_timeout: Duration::from_secs(60),
+            watches: 20_000,
+            connections: 8192,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(90),
+            unacknowledged: Duration::from_secs(60),
+        }
+    }
+}
+
 impl ApiserverConfig {
     /// kube-apiserver's defaults around a state folder, listening on loopback.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
@@ -138,6 +182,7 @@ impl ApiserverConfig {
             deny_service_external_ips: false,
             service_account_admission: false,
             publish_root_certificate: false,
+            limits: Limits::default(),
         }
     }
 

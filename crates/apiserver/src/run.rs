@@ -20,8 +20,8 @@ pub use crate::audit::{AuditError, PolicyError};
 use crate::auth::{Authenticator, ServiceAccountTokens, StaticTokens};
 pub use crate::auth::{KeyError, TokenFileError};
 use crate::config::ApiserverConfig;
-use crate::http::accept::{MOST_CONNECTIONS, listen};
-use crate::http::{MOST_INFLIGHT, Metrics, Server};
+use crate::http::accept::listen;
+use crate::http::{Inflight, Metrics, Server};
 use crate::proxy::Dialer;
 use crate::registry::{self, OpenError, Registry};
 use crate::tls::{
@@ -102,7 +102,7 @@ pub async fn run(
     let tls = TlsAcceptor::from(Arc::new(api_server_config(&own, &clients)?));
     let (drain, draining) = watch::channel(false);
     let server = Arc::new(server(&config, &pki, &addresses, clients, draining).await?);
-    let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let limit = Arc::new(Semaphore::new(config.limits.connections));
     let mut serving = JoinSet::new();
     for (listener, _) in listeners {
         serving.spawn(listen(server.clone(), tls.clone(), listener, limit.clone()));
@@ -156,7 +156,8 @@ async fn server(
         clients,
         audit,
         dialer: dialer(config, pki)?,
-        inflight: Semaphore::new(MOST_INFLIGHT),
+        limits: config.limits,
+        inflight: Inflight::new(&config.limits),
         advertised,
         draining,
     })

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use apiserver::config::AuthorizationMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -380,6 +381,16 @@ pub(crate) struct Apiserver {
     /// Audiences whose tokens are good here [default: the issuer]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) api_audiences: Vec<String>,
+    /// Reading requests at a time, more are refused with 429; 0 is no limit
+    #[arg(long, default_value_t = 400, value_name = "N")]
+    pub(crate) max_requests_inflight: usize,
+    /// Writing requests at a time, more are refused with 429; 0 is no limit
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub(crate) max_mutating_requests_inflight: usize,
+    /// Time for a request that is no watch, such as 1m30s
+    #[arg(long, default_value = "1m0s", value_name = "DURATION",
+          value_parser = apiserver::config::parse_duration)]
+    pub(crate) request_timeout: Duration,
 }
 
 /// Admission plug-ins that can be switched on.

@@ -298,9 +298,12 @@ pub fn service_unavailable(message: impl Into<String>) -> Failure {
     Failure::new(503, "ServiceUnavailable", message, Value::Null)
 }
 
-/// 504 of an operation that took too long.
+/// 504 of an operation that took too long; 0 tells no time to try again.
 pub fn timeout(message: &str, retry_after: u32) -> Failure {
-    let details = json!({ "retryAfterSeconds": retry_after });
+    let details = match retry_after {
+        0 => json!({}),
+        seconds => json!({ "retryAfterSeconds": seconds }),
+    };
     Failure::new(504, "Timeout", format!("Timeout: {message}"), details)
 }
 

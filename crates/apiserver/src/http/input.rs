@@ -1,7 +1,5 @@
 //! Reading a request's body and turning it into objects.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -16,33 +14,29 @@ use wire::status::{self, Failure};
 
 use crate::api::{Options, PatchType, Verb};
 
-/// Reads the whole body, in bounded space and time.
+/// Reads the whole body, in bounded space; the time is bounded by the caller.
 pub(crate) async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Failure> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
         .unwrap_or(0);
     let mut whole = BytesMut::with_capacity(announced.min(FIRST_BUFFER));
-    let reading = async {
-        // What is too large is still read for a while: a client that is writing does not look
-        // for an answer, and would only see the connection break.
-        let mut size = 0_usize;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| status::bad_request(error.to_string()))?;
-            let Ok(data) = frame.into_data() else { continue };
-            size = size.saturating_add(data.len());
-            if size > LARGEST_DRAINED {
-                break;
-            }
-            if size <= LARGEST {
-                whole.extend_from_slice(&data);
-            }
+    // What is too large is still read for a while: a client that is writing does not look for an
+    // answer, and would only see the connection break.
+    let mut size = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| status::bad_request(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        size = size.saturating_add(data.len());
+        if size > LARGEST_DRAINED {
+            break;
         }
-        if size > LARGEST { Err(status::too_large(LARGEST as u64)) } else { Ok(()) }
-    };
-    match tokio::time::timeout(SLOWEST, reading).await {
-        Ok(read) => read?,
-        Err(_) => return Err(status::timeout("the request's body took too long", 1)),
+        if size <= LARGEST {
+            whole.extend_from_slice(&data);
+        }
+    }
+    if size > LARGEST {
+        return Err(status::too_large(LARGEST as u64));
     }
     Ok(whole.freeze())
 }
@@ -179,8 +173,6 @@ const LARGEST: usize = 3 * 1024 * 1024;
 const LARGEST_DRAINED: usize = 4 * LARGEST;
 /// Bytes set aside before a client has sent any.
 const FIRST_BUFFER: usize = 64 * 1024;
-/// A body that takes longer is given up.
-const SLOWEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

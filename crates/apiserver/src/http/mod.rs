@@ -7,8 +7,11 @@
 //! ```
 
 pub(crate) mod accept;
+pub(crate) mod duration;
+mod gzip;
 mod health;
 pub(crate) mod id;
+mod inflight;
 mod input;
 mod metrics;
 pub(crate) mod negotiate;
@@ -22,14 +25,16 @@ pub(crate) mod serve;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::audit::Audit;
 use crate::auth::{Authenticator, Certificate};
+use crate::config::Limits;
 use crate::proxy::Dialer;
 use crate::registry::Registry;
 use crate::tls::ClientAuthorities;
 
+pub(crate) use inflight::Inflight;
 pub(crate) use metrics::Metrics;
 
 /// What all requests share.
@@ -48,13 +53,20 @@ pub(crate) struct Server {
     pub(crate) metrics: Metrics,
     /// Address and port for clients, as discovery tells them.
     pub(crate) advertised: SocketAddr,
-    /// Requests that are read and answered at a time; the others wait.
-    pub(crate) inflight: Semaphore,
+    /// How much clients may use.
+    pub(crate) limits: Limits,
+    /// Requests that are being answered.
+    pub(crate) inflight: Inflight,
     /// Turns true when the server ends: long answers end with it.
     pub(crate) draining: watch::Receiver<bool>,
 }
 
 impl Server {
+    /// Whether there are as many watches as there may be.
+    pub(crate) fn has_most_watches(&self) -> bool {
+        usize::try_from(self.metrics.watches()).is_ok_and(|count| count >= self.limits.watches)
+    }
+
     /// Done when the server ends.
     pub(crate) fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut draining = self.draining.clone();
@@ -64,10 +76,6 @@ impl Server {
         }
     }
 }
-
-/// How many requests are read and answered at a time: kube-apiserver's `--max-requests-inflight`
-/// and `--max-mutating-requests-inflight` together. With the limit on bodies it bounds memory.
-pub(crate) const MOST_INFLIGHT: usize = 600;
 
 /// The other end of a connection.
 pub(crate) struct Peer {

@@ -4,40 +4,42 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use http::Response;
 use serde_json::Value;
 use wire::status::{self, Failure};
 
-use super::Server;
 use super::negotiate::Format;
 use super::reply::{self, Body};
+use super::{Server, gzip};
 use crate::api::{Answer, WatchEvent};
 use crate::audit::Draft;
 use crate::encode::Encoder;
 
-/// Encodes an answer. `format` is that of failures.
+/// Encodes an answer. `format` is that of failures; `gzip` tells whether the client accepts it.
 pub(crate) fn respond(
     server: &Arc<Server>,
     answer: Answer,
     encoder: Encoder,
     format: Format,
+    gzip: bool,
 ) -> (Response<Body>, Vec<String>) {
     match answer {
         Answer::Object { code, object, warnings } => {
             let content_type = encoder.content_type();
-            let response =
-                encoder.object(&object).map(|body| reply::bytes(code, content_type, body));
+            let response = encoder
+                .object(&object)
+                .map(|body| gzip::answer(code, content_type, std::iter::once(body), gzip));
             (or_failure(response, format), warnings)
         }
         Answer::List { items, resource_version, more } => {
             let content_type = encoder.content_type();
             let response = encoder
                 .list(items, resource_version, more)
-                .map(|pieces| reply::stream(content_type, stream::iter(pieces)));
+                .map(|pieces| gzip::answer(200, content_type, pieces, gzip));
             (or_failure(response, format), Vec::new())
         }
-        Answer::Watch(_) if server.metrics.watches() >= MOST_WATCHES => {
+        Answer::Watch(_) if server.has_most_watches() => {
             let failure = status::too_many_requests("Too many watches, please try again later.", 1);
             (reply::failure(&failure, format), Vec::new())
         }
@@ -95,12 +97,9 @@ fn watch(
             })
         })
         .filter(|frame| std::future::ready(!frame.is_empty()));
-    reply::stream(content_type, frames)
+    reply::stream(200, content_type, frames)
 }
 
 fn or_failure(response: Result<Response<Body>, Failure>, format: Format) -> Response<Body> {
     response.unwrap_or_else(|failure| reply::failure(&failure, format))
 }
-
-/// Watches at a time. Each holds a queue and a connection or a part of one.
-const MOST_WATCHES: i64 = 20_000;

@@ -1,10 +1,12 @@
 //! The query of a request, with the errors of the real server.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use wire::decode::FieldValidation;
 use wire::status::{self, CauseReason, Failure, FieldError};
 
+use super::duration;
 use super::path::percent_decode;
 use crate::api::{Options, PatchType, Verb};
 
@@ -42,6 +44,18 @@ impl Query {
     /// A whole number.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
         self.get(name).filter(|value| !value.is_empty()).map(parse_int).transpose()
+    }
+
+    /// How long the client will wait: `timeout`, or the server's own limit where that is less or
+    /// the client does not care (apiserver `WithRequestDeadline`).
+    pub(crate) fn timeout(&self, limit: Duration) -> Result<Duration, Failure> {
+        let Some(text) = self.get("timeout").filter(|text| !text.is_empty()) else {
+            return Ok(limit);
+        };
+        let asked = duration::parse(text).map_err(|why| {
+            status::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+        })?;
+        Ok(if asked.is_zero() { limit } else { asked.min(limit) })
     }
 
     /// The options of a request.
@@ -218,6 +232,22 @@ mod tests {
         assert!(failure.message.ends_with("invalid character U+000A (at position 1)"));
         assert!(Query::parse("fieldManager=a b").check_write(apply).is_ok());
         assert!(Query::parse(&long).check_write(Verb::Delete).is_ok());
+    }
+
+    #[test]
+    fn a_timeout_is_at_most_the_server_s() {
+        let limit = Duration::from_secs(60);
+        for (query, seconds) in
+            [("", 60), ("timeout=5s", 5), ("timeout=2m", 60), ("timeout=0s", 60)]
+        {
+            let expected = Duration::from_secs(seconds);
+            assert_eq!(Query::parse(query).timeout(limit), Ok(expected), "{query}");
+        }
+        let failure = Query::parse("timeout=soon").timeout(limit).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "invalid timeout specified in the request URL - time: invalid duration \"soon\""
+        );
     }
 
     #[test]

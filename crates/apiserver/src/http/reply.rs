@@ -31,6 +31,13 @@ pub(crate) fn text(code: u16, body: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
+/// What kube-apiserver says when it has too much to do.
+pub(crate) fn too_many_requests() -> Response<Body> {
+    let mut response = text(429, "Too many requests, please try again later.\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// A path that nothing is served at.
 pub(crate) fn not_found() -> Response<Body> {
     text(404, "404 page not found\n")
@@ -54,11 +61,12 @@ pub(crate) fn failure(failure: &Failure, format: Format) -> Response<Body> {
 
 /// A body that comes piece by piece.
 pub(crate) fn stream(
+    code: u16,
     content_type: &str,
     pieces: impl Stream<Item = Bytes> + Send + 'static,
 ) -> Response<Body> {
     let frames = pieces.map(|piece| Ok::<_, std::io::Error>(Frame::data(piece)));
-    response(200, content_type, BodyExt::boxed_unsync(StreamBody::new(frames)))
+    response(code, content_type, BodyExt::boxed_unsync(StreamBody::new(frames)))
 }
 
 /// Adds `Warning` headers (RFC 7234 5.5, code 299), each text once.

@@ -2,17 +2,19 @@
 //! registry and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Response};
 use wire::kinds::{Kind, Subresource};
 use wire::status::{self, Failure};
 
+use super::inflight::Permit;
 use super::negotiate::{self, Format, Negotiated};
 use super::path::ResourcePath;
 use super::query::Query;
 use super::reply::{self, Body};
 use super::serve::Call;
-use super::{Server, input, output};
+use super::{Server, gzip, input, output};
 use crate::api::{Answer, Options, Request, Stored, Verb};
 use crate::audit::Draft;
 use crate::authz::review::{self, Question};
@@ -57,10 +59,22 @@ pub(crate) async fn respond(
         Ok(negotiated) => negotiated,
         Err(failure) => return reply::failure(&failure, plain),
     };
-    match answer(server, call, path, (&served, negotiated), draft).await {
-        Ok(response) => response,
-        Err(failure) => reply::failure(&failure, negotiated.format),
-    }
+    let response = async {
+        check_name(&path)?;
+        let verb = verb(call.request.method(), call.request.headers(), &path, &call.query)?;
+        let timeout = match verb {
+            Verb::Watch => Duration::MAX,
+            _ => call.query.timeout(server.limits.request_timeout)?,
+        };
+        let Ok(permit) = server.inflight.admit(verb, &call.user).await else {
+            return Ok(reply::too_many_requests());
+        };
+        let answered = answer(server, call, path, (&served, verb, negotiated), draft, permit);
+        tokio::time::timeout(timeout, answered).await.unwrap_or_else(|_elapsed| {
+            Err(status::timeout("request did not complete within the allotted timeout", 0))
+        })
+    };
+    response.await.unwrap_or_else(|failure| reply::failure(&failure, negotiated.format))
 }
 
 /// A path that is served.
@@ -115,15 +129,13 @@ async fn answer(
     server: &Arc<Server>,
     call: Call,
     path: ResourcePath,
-    (served, negotiated): (&Served, Negotiated),
+    (served, verb, negotiated): (&Served, Verb, Negotiated),
     mut draft: Option<&mut Draft>,
+    permit: Permit,
 ) -> Result<Response<Body>, Failure> {
-    check_name(&path)?;
     let Call { request, query, user, .. } = call;
-    let _permit = server.inflight.acquire().await;
     let (head, body) = request.into_parts();
     let encoder = Encoder::new(served.row.clone(), negotiated, &query)?;
-    let verb = verb(&head.method, &head.headers, &path, &query)?;
     if let Kind::Custom(custom) = &served.row {
         negotiate::check_custom(negotiated)?;
         input::check_custom(custom, &head.headers, verb)?;
@@ -178,15 +190,14 @@ async fn answer(
             user,
             user_agent_manager: input::user_agent_manager(&head.headers),
         };
-        let answer = server.registry.call(request).await;
-        definitions::caught_up(&server.registry, &served.row, verb).await;
-        answer
+        ask_registry(server, request, permit).await
     };
     if let Some(draft) = draft {
         let plain = Negotiated { format: Format::Json, ..negotiated };
         output::tell(draft, &answer, || Encoder::new(served.row.clone(), plain, &query));
     }
-    let (mut response, more) = output::respond(server, answer, encoder, negotiated.format);
+    let gzip = gzip::is_accepted(&head.headers);
+    let (mut response, more) = output::respond(server, answer, encoder, negotiated.format, gzip);
     warnings.extend(more);
     reply::warn(&mut response, &warnings);
     Ok(response)
@@ -199,6 +210,23 @@ fn narrow_to(options: &mut Options, name: &str) {
         "" => narrowed,
         selector => format!("{selector},{narrowed}"),
     };
+}
+
+/// What has begun to write goes on when the client hangs up or the time is over: cut off between
+/// its parts, it would give back node ports that the stored Service has.
+async fn ask_registry(server: &Server, request: Request, permit: Permit) -> Answer {
+    let registry = server.registry.clone();
+    let (kind, verb) = (request.kind.clone(), request.verb);
+    let calling = async move {
+        let answer = registry.call(request).await;
+        drop(permit);
+        definitions::caught_up(&registry, &kind, verb).await;
+        answer
+    };
+    tokio::spawn(calling).await.unwrap_or_else(|error| {
+        let failure = status::internal(&format!("the request could not be finished: {error}"));
+        Answer::Failure(failure, Vec::new())
+    })
 }
 
 /// Names that cannot be part of a storage key (apimachinery `IsValidPathSegmentName`).

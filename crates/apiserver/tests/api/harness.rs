@@ -15,9 +15,11 @@ use portolan_apiserver::run::{RunError, run};
 use portolan_apiserver::tls::{CertKey, Pki, client_config};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// A server on a free port of loopback.
 pub(crate) struct TestServer {
@@ -75,12 +77,21 @@ impl TestServer {
     /// A connection, with a client certificate if one is given.
     pub(crate) async fn connect(&self, own: Option<&CertKey>) -> SendRequest<Full<Bytes>> {
         let config = client_config(self.pki.ca_pem(), own).unwrap();
-        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
         let name = self.address.ip().into();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         sender
+    }
+
+    /// A TLS connection without anything on it, for this protocol.
+    pub(crate) async fn raw(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut config = client_config(self.pki.ca_pem(), None).unwrap();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = self.address.ip().into();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
     /// Sends one request with these headers, on a connection of its own.

@@ -4,9 +4,12 @@
 
 mod audit;
 mod custom;
+mod fuzz;
+mod gzip;
 mod harness;
 mod kubectl;
 mod kubelet;
+mod limits;
 mod objects;
 mod requests;
 mod rights;

@@ -89,6 +89,9 @@ fn configuration(arguments: Apiserver) -> anyhow::Result<ApiserverConfig> {
     config.audit_policy_file = arguments.audit_policy_file;
     config.service_account_issuer = arguments.service_account_issuer;
     config.api_audiences = arguments.api_audiences;
+    config.limits.requests_inflight = arguments.max_requests_inflight;
+    config.limits.mutating_inflight = arguments.max_mutating_requests_inflight;
+    config.limits.request_timeout = arguments.request_timeout;
     config.publish_root_certificate =
         arguments.controllers.iter().any(|name| name == ROOT_CERTIFICATE);
     Ok(config)
