@@ -134,8 +134,8 @@ pub enum Expr {
         /// Register of the port.
         port: Reg,
     },
-    /// Replaces the source of the connection by the address of the outgoing interface, with a
-    /// fully random port.
+    /// Replaces the source of the connection by the address of the outgoing interface, and its
+    /// port by another only if a tracked connection has it already.
     Masquerade,
     /// Refuses the packet.
     Reject {

@@ -54,10 +54,7 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("refusals", chain(refusals(family))),
         ("refuse", chain(refuse(family))),
         ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
-        (
-            "masquerade-and-unmark",
-            chain(vec![rule([set_mark(fixed.mark, false)], Expr::Masquerade)]),
-        ),
+        ("masquerade-and-unmark", chain(vec![rule([set_mark(fixed.mark, false)], MASQUERADE)])),
         ("mark-masquerade", chain(vec![set_mark(fixed.mark, true)])),
         (
             "mark-masquerade-node",
@@ -326,6 +323,24 @@ fn postrouting(family: Family, mark: u32) -> Vec<Rule> {
         rule([dnatted(), to_itself], goto("masquerade-and-unmark")),
     ]
 }
+
+/// Keeps the client's port if it is free, which is what makes connection churn fast.
+///
+/// A server that closes first remembers `node:port` in TIME_WAIT for a minute. It takes a new
+/// connection from there only if its sequence number or its timestamp is a later one (RFC 6191).
+/// It is when the same client port stands behind it again, because clients count up. Behind fully
+/// random ports, as kube-proxy asks for, nearly always another client port stands, and as soon as
+/// most of the 64,000 ports rest there, connections wait for repeated SYNs: one busy client falls to
+/// a tenth of its rate (`examples/churn.rs`). Where two clients have the same port open to the same
+/// endpoint, the kernel draws a random one for the second; so several busy clients of one endpoint
+/// still slow each other down. (`NF_NAT_RANGE_PROTO_OFFSET`, which takes the next free port, would
+/// part two of them, but masquerade does not initialise its base.)
+///
+/// Two packets that are translated at the same instant can be given the same port; one of them is
+/// then dropped and repeated. With kept ports that takes two clients with the same port to the same
+/// endpoint within microseconds. Two UDP packets of one socket are given the same port in any case,
+/// and the kernel makes one connection of them.
+const MASQUERADE: Expr = Expr::Masquerade;
 
 /// Hook priorities: `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC` of
 /// `linux/netfilter_ipv4.h`, the same for IPv6.

@@ -138,6 +138,7 @@ pub(crate) const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 pub(crate) const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
 pub(crate) const NFT_NAT_DNAT: u32 = 1;
 pub(crate) const NFTA_MASQ_FLAGS: u16 = 1;
+pub(crate) const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
 pub(crate) const NFTA_NG_DREG: u16 = 1;
 pub(crate) const NFTA_NG_MODULUS: u16 = 2;
 pub(crate) const NFTA_NG_TYPE: u16 = 3;
@@ -156,9 +157,6 @@ pub(crate) const NFT_REG32_00: u32 = 8;
 
 // enum nft_gen_attributes
 pub(crate) const NFTA_GEN_ID: u16 = 1;
-
-// linux/netfilter/nf_nat.h
-pub(crate) const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 
 // linux/icmp.h, linux/icmpv6.h
 pub(crate) const ICMP_PORT_UNREACH: u8 = 3;

@@ -122,7 +122,6 @@ fn body(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_NAT_REG_ADDR_MIN, register(*address));
             writer.number(NFTA_NAT_REG_PROTO_MIN, register(*port));
         }
-        Expr::Masquerade => writer.number(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
         Expr::Reject { with: RejectWith::TcpReset } => {
             writer.number(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST);
         }
@@ -130,7 +129,7 @@ fn body(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_REJECT_TYPE, NFT_REJECT_ICMP_UNREACH);
             writer.attribute(NFTA_REJECT_ICMP_CODE, &[port_unreachable(*family)]);
         }
-        Expr::Foreign(_) => {}
+        Expr::Masquerade | Expr::Foreign(_) => {}
     }
 }
 
@@ -246,8 +245,9 @@ fn known(name: &str, data: Attributes<'_>) -> Option<Expr> {
             port: data.register(NFTA_NAT_REG_PROTO_MIN)?,
         })
         .filter(|_| data.number(NFTA_NAT_TYPE) == Some(NFT_NAT_DNAT)),
-        "masq" => (data.number(NFTA_MASQ_FLAGS) == Some(NF_NAT_RANGE_PROTO_RANDOM_FULLY))
-            .then_some(Expr::Masquerade),
+        "masq" => (data.number(NFTA_MASQ_FLAGS).unwrap_or(0) == 0
+            && data.number(NFTA_MASQ_REG_PROTO_MIN).is_none())
+        .then_some(Expr::Masquerade),
         "reject" => known_reject(data).map(|with| Expr::Reject { with }),
         _ => None,
     }

@@ -12,6 +12,7 @@ use portolan_nft::{Dataplane, Settings};
 
 use crate::Test;
 use crate::lab::{Lab, Tried, silent, tcp, udp};
+use crate::namespace::Namespace;
 use crate::view::{
     balance, cluster_ip, drop_, frontend, ip, load_balancer, node_port, reject, service, view,
 };
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("off_cluster_clients_and_the_node_are_masqueraded", off_cluster),
     ("node_ports_and_load_balancers_answer_everybody", outside),
     ("udp_is_balanced_too", udp_everywhere),
+    ("client_ports_are_kept_when_they_are_free", source_ports),
     ("policy_local_keeps_the_client_address", policy_local),
     ("no_endpoints_refuse_at_once", refusals),
     ("undeclared_ports_refuse_and_unallocated_addresses_are_silent", cluster_addresses),
@@ -177,6 +179,49 @@ fn udp_everywhere() {
     assert_eq!(client.run(ask("[::]:0", "[fd00:30::11]:30053")).as_deref(), Some("fd00:10:244::1"));
     let node = &lab.node;
     assert_eq!(node.run(ask("0.0.0.0:0", "10.96.0.53:53")).as_deref(), Some("10.244.0.1"));
+}
+
+/// Asks a pod over UDP from an address, and tells the port that the pod saw.
+fn port_seen(client: &Namespace, from: &'static str, address: &'static str) -> u16 {
+    client.run(move || {
+        let socket = UdpSocket::bind(from).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.send_to(b"port", address).unwrap();
+        let mut buffer = [0; 64];
+        let len = socket.recv(&mut buffer).unwrap();
+        std::str::from_utf8(&buffer[..len]).unwrap().parse().unwrap()
+    })
+}
+
+fn source_ports() {
+    // D11. What a server remembers about a port of the node must fit the next connection from it.
+    let udp = |kind, endpoint| frontend(kind, Protocol::Udp, 30053, balance(&[endpoint]));
+    let ports = service(
+        "ports",
+        [
+            udp(FrontendKind::NodePort(Family::V4), "10.244.0.3:9000"),
+            udp(FrontendKind::NodePort(Family::V6), "[fd00:10:244::3]:9000"),
+        ],
+    );
+    let (lab, _dataplane) = lab(view([ports]));
+    lab.pods[1].run(|| {
+        for address in ["0.0.0.0:9000", "[::]:9000"] {
+            let socket = UdpSocket::bind(address).unwrap();
+            std::thread::spawn(move || {
+                while let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
+                    let _ = socket.send_to(peer.port().to_string().as_bytes(), peer);
+                }
+            });
+        }
+    });
+    let node = "172.30.0.11:30053";
+    assert_eq!(port_seen(&lab.client, "172.30.0.250:40000", node), 40000);
+    assert_eq!(port_seen(&lab.client, "172.30.0.250:40000", node), 40000, "every time");
+    lab.client.run(|| crate::namespace::run("ip addr add 172.30.0.251/24 dev eth0"));
+    assert_ne!(port_seen(&lab.client, "172.30.0.251:40000", node), 40000, "the first one's");
+    assert_eq!(port_seen(&lab.client, "172.30.0.250:700", node), 700);
+    let node = "[fd00:30::11]:30053";
+    assert_eq!(port_seen(&lab.client, "[fd00:30::250]:40000", node), 40000);
 }
 
 fn policy_local() {

@@ -216,7 +216,7 @@ fn nft_reads() {
             "ip daddr . meta l4proto . th dport vmap @frontends",
             "172.30.0.193 . tcp . 80 . 172.30.0.0/24",
             "numgen random mod 2 map @endpoints",
-            "masquerade fully-random",
+            "masquerade",
             "ip6 daddr fd00:10:96::/112 drop",
         ] {
             assert!(text.contains(line), "nft does not show {line:?}:\n{text}");
