@@ -80,10 +80,15 @@ pub struct Frontend {
     pub port_name: PortName,
     /// For traffic from pods of this node (by detector) and from the node itself.
     ///
-    /// Differs from `external` only under policy Local on external destinations (D11 short-circuit).
+    /// Differs from `external` only under policy Local on external destinations (D11 short-circuit),
+    /// which are [`Masquerade::NodeOnly`].
     pub internal: Action,
     /// For all other traffic.
     pub external: Action,
+    /// Where connections that exist may go on (D35, D36): for UDP the endpoints that still serve,
+    /// for SCTP those that still exist, usable from here or not. Sorted; empty for TCP, which
+    /// notices by itself when its peer is gone.
+    pub lasting: Arc<[SocketAddr]>,
     /// Whose source address is replaced by the node's.
     pub masquerade: Masquerade,
     /// `sessionAffinity: ClientIP`.

@@ -155,6 +155,7 @@ fn view() -> NodeView {
         port_name: "".into(),
         internal: Action::Balance(Arc::clone(&backends)),
         external: Action::Balance(backends),
+        lasting: Arc::default(),
         masquerade: Masquerade::Always,
         affinity: None,
         source_ranges: None,

@@ -89,6 +89,7 @@ fn service(number: u32, endpoints: u32, shift: u32) -> ServiceView {
         port_name: "".into(),
         internal: Action::Balance(Arc::clone(&backends)),
         external: Action::Balance(backends),
+        lasting: Arc::default(),
         masquerade: Masquerade::OffCluster,
         affinity: None,
         source_ranges: None,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use model::Family;
+use model::{Family, Protocol};
 
 use crate::error::Error;
 use crate::netlink::{Flow, Message, decode_flow, delete_flow, dump_flows};
@@ -20,22 +20,27 @@ impl Conntrack {
         Ok(Self { socket: Socket::open(0)? })
     }
 
-    /// Deletes all stale UDP entries and returns how many there were.
+    /// Deletes all stale entries and returns how many there were.
     pub(crate) fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
         let mut deleted = 0;
-        for family in stale.families() {
-            for flow in self.stale_flows(family, stale)? {
+        for (family, protocol) in stale.places() {
+            for flow in self.stale_flows(family, protocol, stale)? {
                 deleted += usize::from(self.delete(&flow)?);
             }
         }
         Ok(deleted)
     }
 
-    fn stale_flows(&mut self, family: Family, stale: &Stale) -> Result<Vec<Flow>, Error> {
+    fn stale_flows(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        stale: &Stale,
+    ) -> Result<Vec<Flow>, Error> {
         let doing = "list tracked connections";
         let io_error = |source| Error::Io { doing, source };
         let sequence = self.socket.sequence(1);
-        self.socket.send(&dump_flows(family, sequence)).map_err(io_error)?;
+        self.socket.send(&dump_flows(family, protocol, sequence)).map_err(io_error)?;
         let mut flows = Vec::new();
         loop {
             let bytes = self.socket.receive(true).map_err(io_error)?.unwrap_or_default();
@@ -46,7 +51,12 @@ impl Conntrack {
                 if let Some(code) = message.error() {
                     return Err(io_error(io::Error::from_raw_os_error(-code)));
                 }
-                flows.extend(decode_flow(message).filter(|flow| is_stale(stale, flow)));
+                let flow = decode_flow(message).filter(|flow| flow.protocol == protocol.number());
+                flows.extend(
+                    flow.filter(|flow| {
+                        stale.is_stale(protocol, flow.destination, flow.reply_source)
+                    }),
+                );
             }
         }
     }
@@ -69,9 +79,4 @@ impl Conntrack {
             }
         }
     }
-}
-
-fn is_stale(stale: &Stale, flow: &Flow) -> bool {
-    i32::from(flow.protocol) == libc::IPPROTO_UDP
-        && stale.is_stale(flow.destination, flow.reply_source)
 }

@@ -7,7 +7,7 @@ use model::NodeView;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::layout::{Layout, Spot, udp_spots};
+use crate::layout::{Layout, Spot, cleaned_spots};
 use crate::ruleset::{Op, Ruleset};
 use crate::stale::Stale;
 use crate::watch::Watch;
@@ -17,11 +17,19 @@ use crate::watch::Watch;
 pub struct Settings {
     /// Packet mark bit for "masquerade this" (D11); `0x4000` as in kube-proxy.
     pub masquerade_mark: u32,
+    /// Drop packets that conntrack calls INVALID instead of forwarding them (D39).
+    ///
+    /// A late segment of an endpoint that lies outside the window is INVALID, hence not translated
+    /// back: the client would see an address that it never spoke to, answer with a reset and kill
+    /// the connection. Set it to false where `net.netfilter.nf_conntrack_tcp_be_liberal` is on
+    /// (nothing is out of window then, see [`crate::sysctl::is_liberal`]), or where packets of one
+    /// connection take different ways and this node sees only some of them.
+    pub drop_invalid: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { masquerade_mark: 0x4000 }
+        Self { masquerade_mark: 0x4000, drop_invalid: true }
     }
 }
 
@@ -39,7 +47,7 @@ pub struct Synced {
     /// Whether the kernel held tables of ours that were not as expected: foreign changes, or at
     /// the first sync what an earlier process left.
     pub repaired: bool,
-    /// Stale UDP conntrack entries deleted (D36).
+    /// Stale UDP and SCTP conntrack entries deleted (D36).
     pub forgotten: usize,
 }
 
@@ -83,7 +91,7 @@ pub struct Dataplane<N = Kernel> {
     /// What the kernel holds, as far as we know; `None` before the first sync and after a failed
     /// one. Only an optimisation: the kernel can always be read back.
     layout: Option<Layout>,
-    /// UDP frontends whose connections have not been checked since they changed.
+    /// UDP and SCTP frontends whose connections have not been checked since they changed.
     unchecked: BTreeSet<Spot>,
     /// The tables have to be read back because a change may have gone unnoticed.
     disturbed: bool,
@@ -123,13 +131,13 @@ impl<N: Netfilter> Dataplane<N> {
     ///
     /// # Errors
     /// When the kernel refuses; it still does what it did before. Or when only the clean-up of
-    /// UDP connections failed. Either way call again to retry.
+    /// connections failed. Either way call again to retry.
     pub fn sync(&mut self, view: &NodeView) -> Result<Synced, Error> {
         let mut synced = match self.layout.take() {
             None => self.adopt(view)?,
             Some(mut layout) => {
                 let update = layout.update(view);
-                self.unchecked.extend(update.udp);
+                self.unchecked.extend(update.cleaned);
                 match self.commit(&update.operations, false) {
                     Ok(synced) => {
                         self.layout = Some(layout);
@@ -196,15 +204,15 @@ impl<N: Netfilter> Dataplane<N> {
             return Ok(Synced::default());
         }
         // While our rules were missing, clients may have opened connections that bypass them.
-        self.unchecked.extend(layout.udp_spots());
+        self.unchecked.extend(layout.cleaned_spots());
         self.commit(&operations, true)
     }
 
     fn adopt(&mut self, view: &NodeView) -> Result<Synced, Error> {
-        let layout = Layout::new(view, self.settings.masquerade_mark);
+        let layout = Layout::new(view, &self.settings);
         let have = self.netfilter.read()?;
-        self.unchecked.extend(udp_spots(&have));
-        self.unchecked.extend(layout.udp_spots());
+        self.unchecked.extend(cleaned_spots(&have));
+        self.unchecked.extend(layout.cleaned_spots());
         let operations = diff(&have, &layout.ruleset());
         let synced = self.commit(&operations, !have.is_empty())?;
         self.layout = Some(layout);

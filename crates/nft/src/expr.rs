@@ -234,6 +234,8 @@ pub enum Verdict {
 
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`, `linux/netfilter/nf_conntrack_common.h`.
 pub const CT_STATE_NEW: u32 = 1 << 3;
+/// `NF_CT_STATE_INVALID_BIT`, `linux/netfilter/nf_conntrack_common.h`.
+pub const CT_STATE_INVALID: u32 = 1 << 0;
 /// `IPS_DST_NAT`, `linux/netfilter/nf_conntrack_common.h`.
 pub const CT_STATUS_DNAT: u32 = 1 << 5;
 /// `RTN_LOCAL`, `linux/rtnetlink.h`.

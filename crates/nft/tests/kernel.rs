@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test without libtest")]
 
+#[path = "kernel/affinity.rs"]
+mod affinity;
+#[path = "kernel/firewall.rs"]
+mod firewall;
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/namespace.rs"]
@@ -25,7 +29,8 @@ type Test = (&'static str, fn());
 /// Not libtest's main: entering a user namespace is only possible before the first thread.
 fn main() -> ExitCode {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let all = packets::TESTS.iter().chain(tables::TESTS);
+    let all =
+        [affinity::TESTS, firewall::TESTS, packets::TESTS, tables::TESTS].into_iter().flatten();
     let chosen = |name: &str| filter.as_deref().is_none_or(|filter| name.contains(filter));
     let chosen: Vec<&Test> = all.filter(|(name, _)| chosen(name)).collect();
     if std::env::args().any(|argument| argument == "--list") {

@@ -310,7 +310,8 @@ fn udp_frontends_that_changed_are_checked_for_stale_connections() {
     dataplane.sync(&view([dns(&ENDPOINTS[..1])])).unwrap();
     dataplane.sync(&view([])).unwrap();
     let checked = &dataplane.netfilter().forgotten()[before..];
-    let target = |at: usize| checked[at].frontends[&socket("10.96.0.53:53")].clone();
+    let target =
+        |at: usize| checked[at].frontends[&(Protocol::Udp, socket("10.96.0.53:53"))].clone();
     assert_eq!(target(0), Target::Endpoints([socket(ENDPOINTS[0])].into()));
     assert_eq!(target(1), Target::Nowhere);
 }

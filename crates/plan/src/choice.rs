@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use model::{
     Action, AddressType, Backend, Cluster, Conditions, Endpoint, EndpointSlice, Family, Hints,
-    NodeContext, Reason, Report, ServiceName, ServicePort,
+    NodeContext, Protocol, Reason, Report, ServiceName, ServicePort,
 };
 
 /// Keeps a slice away from the dataplane (D2).
@@ -95,9 +95,21 @@ pub(crate) struct Choice {
     /// Why the Cluster set is what it is.
     pub(crate) report: Report,
     local_ready: Vec<IpAddr>,
+    serving: Arc<[SocketAddr]>,
+    all: Arc<[SocketAddr]>,
 }
 
 impl Choice {
+    /// Where connections that exist may go on, whatever the policy and the hints say about new ones
+    /// (D35, D36). An SCTP association ends with its endpoint only.
+    pub(crate) fn lasting(&self, protocol: Protocol) -> Arc<[SocketAddr]> {
+        match protocol {
+            Protocol::Tcp => Arc::default(),
+            Protocol::Udp => Arc::clone(&self.serving),
+            Protocol::Sctp => Arc::clone(&self.all),
+        }
+    }
+
     /// What to do under policy Cluster.
     pub(crate) fn cluster_action(&self) -> Action {
         if self.cluster.is_empty() {
@@ -147,7 +159,13 @@ pub(crate) fn choose(candidates: &[Candidate], context: &NodeContext) -> Choice 
     } else {
         local_ready
     };
-    Choice { cluster, local, report, local_ready: local_addresses }
+    let addresses = |wanted: fn(&Candidate) -> bool| {
+        let wanted = candidates.iter().filter(|one| wanted(one));
+        wanted.map(|one| one.backend.address).collect()
+    };
+    let serving = addresses(|one| one.conditions.serving || one.is_ready());
+    let all = addresses(|_| true);
+    Choice { cluster, local, report, local_ready: local_addresses, serving, all }
 }
 
 fn backends<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Arc<[Backend]> {

@@ -251,6 +251,7 @@ impl FamilyPlanner<'_> {
             port_name: port.name.clone(),
             internal,
             external,
+            lasting: choice.lasting(port.protocol),
             masquerade: self.masquerade(kind),
             affinity: self.service.session_affinity,
             source_ranges: with_own_address(source_ranges, kind, self.context),

@@ -1,8 +1,8 @@
-//! The rules: constant ones, one chain per treatment, one chain per way to pick.
+//! The rules: constant ones, and one chain per way to pick an endpoint.
 //!
 //! ```text
 //!  prerouting, output (filter)   source-ranges: drop who may not knock (D26)
-//!  prerouting, output (nat)      services ─▶ one per treatment ─▶ mark-*, pick-*: dnat
+//!  prerouting, output (nat)      services ─▶ frontends-*, node-ports-* ─▶ mark-*, pick ─▶ pick-*
 //!  input, forward, output        refusals; cluster-addresses (not in input) ─▶ refuse
 //!  postrouting (nat)             masquerade: marked, or a pod that talks to itself
 //! ```
@@ -12,21 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use model::{Family, LocalDetector, Protocol};
 
+use super::draw::{Entry, List, Mark, Pick};
 use super::packet::{
     address_words, arrives_on, destination, dnatted, from_this_node, frontend, goto, in_network,
-    jump, load, marked, new_connection, node_port, rule, set_mark, source, within,
+    invalid, jump, load, marked, new_connection, node_port, rule, set_mark, source, within,
 };
 use super::sets;
-use super::treatment::{Mark, Treatment};
+
 use crate::expr::{CmpOp, Expr, Found, MetaKey, Name, Reg, RejectWith, Verdict};
 use crate::ruleset::{Base, Chain, ChainKind, Hook, Rule};
 
-/// What the rules depend on, besides treatments.
+/// What the rules depend on, besides picks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Fixed {
     pub(crate) detector: LocalDetector,
     pub(crate) service_cidrs: BTreeSet<IpNet>,
     pub(crate) mark: u32,
+    pub(crate) drop_invalid: bool,
 }
 
 /// The chains of one family's table that exist whatever the Services.
@@ -37,6 +39,10 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     let to = |chain: &'static str| vec![vec![goto(chain)]];
     let check_source = vec![new(goto("source-ranges"))];
     let check_cluster = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
+    let mut forward = check_cluster.clone();
+    if fixed.drop_invalid {
+        forward.insert(0, rule([invalid()], Expr::Verdict(Verdict::Drop)));
+    }
     let base =
         |kind, hook, priority, rules| Chain { base: Some(Base { kind, hook, priority }), rules };
     let chain = |rules| Chain { base: None, rules };
@@ -46,11 +52,12 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("prerouting", base(nat, Hook::Prerouting, DNAT, to("services"))),
         ("output", base(nat, Hook::Output, DNAT, to("services"))),
         ("input", base(filter, Hook::Input, FILTER, vec![new(goto("refusals"))])),
-        ("forward", base(filter, Hook::Forward, FILTER, check_cluster.clone())),
+        ("forward", base(filter, Hook::Forward, FILTER, forward)),
         ("output-filter", base(filter, Hook::Output, FILTER, check_cluster)),
         ("postrouting", base(nat, Hook::Postrouting, SNAT, postrouting(family, fixed.mark))),
         ("source-ranges", chain(source_ranges(family))),
         ("services", chain(services(family))),
+        ("node-ports", chain(node_ports())),
         ("refusals", chain(refusals(family))),
         ("refuse", chain(refuse(family))),
         ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
@@ -62,86 +69,65 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ),
         ("mark-masquerade-off-cluster", chain(off_cluster(family, fixed))),
     ];
-    chains.into_iter().map(|(name, chain)| (Name::Borrowed(name), chain)).collect()
+    let chains = chains.into_iter().map(|(name, chain)| (Name::Borrowed(name), chain));
+    let entries = [false, true]
+        .into_iter()
+        .flat_map(|node_port| Mark::ALL.map(|masquerade| Entry { node_port, masquerade }));
+    let entries = entries.map(|entry| (entry.name(), chain(entry.rules(family, fixed))));
+    chains.chain(entries).collect()
 }
 
-/// The chains that one treatment needs: its own, and those that pick an endpoint.
-pub(crate) fn of_treatment(
-    family: Family,
-    fixed: &Fixed,
-    treatment: Treatment,
-) -> Vec<(Name, Chain)> {
-    let pick = |local, count| Pick {
-        node_port: treatment.node_port,
-        local,
-        count,
-        affinity: treatment.affinity,
-    };
-    let internal = pick(false, treatment.internal);
-    let mut rules = Vec::new();
-    if let Some(mark) = mark_chain(treatment.masquerade) {
-        rules.push(vec![jump(mark)]);
-    }
-    let mut picks = vec![internal];
-    if let Some(external) = treatment.external {
-        let external = pick(true, external);
-        let sources = local_pods(family, &fixed.detector).into_iter().chain([from_this_node()]);
-        rules.extend(sources.map(|source| rule([source], internal.verdict())));
-        rules.push(vec![external.verdict()]);
-        picks.push(external);
-    } else {
-        rules.push(vec![internal.verdict()]);
-    }
-    let mut chains = vec![(treatment.chain(), Chain { base: None, rules })];
-    let picks = picks.into_iter().filter(|pick| pick.count > 0);
-    chains
-        .extend(picks.map(|pick| (pick.chain(), Chain { base: None, rules: pick.rules(family) })));
-    chains
+/// The rule that leads to the chain of a pick.
+pub(crate) fn to_pick(family: Family, pick: Pick) -> Rule {
+    rule([pick.key(family), vec![within(pick.name(), pick.key_at(family))]], goto(pick.name()))
 }
 
-/// One way to pick an endpoint.
-#[derive(Clone, Copy)]
-struct Pick {
-    node_port: bool,
-    local: bool,
-    count: u32,
-    affinity: u32,
+impl Entry {
+    /// Who finds no endpoint in its list is left to the filter chains.
+    fn rules(self, family: Family, fixed: &Fixed) -> Vec<Rule> {
+        let pick = |local| goto(List { node_port: self.node_port, local }.chain());
+        let mark = match self.masquerade {
+            Mark::Never => None,
+            Mark::Always => Some("mark-masquerade"),
+            Mark::OffCluster => Some("mark-masquerade-off-cluster"),
+            Mark::NodeOnly => Some("mark-masquerade-node"),
+        };
+        let mut rules: Vec<Rule> = mark.into_iter().map(|mark| vec![jump(mark)]).collect();
+        if self.has_local_list() {
+            let near = local_pods(family, &fixed.detector).into_iter().chain([from_this_node()]);
+            rules.extend(near.map(|source| rule([source], pick(false))));
+        }
+        rules.push(vec![pick(self.has_local_list())]);
+        rules
+    }
 }
 
 impl Pick {
-    fn chain(self) -> Name {
-        let kind = if self.node_port { "pick-port" } else { "pick" };
-        let local = if self.local { "-local" } else { "" };
-        match self.affinity {
-            0 => format!("{kind}{local}-{}", self.count).into(),
-            seconds => format!("{kind}{local}-{}-affinity-{seconds}s", self.count).into(),
-        }
-    }
-
-    /// Goes there, or leaves the packet to the filter chains.
-    fn verdict(self) -> Expr {
-        if self.count == 0 { Expr::Verdict(Verdict::Accept) } else { goto(self.chain()) }
-    }
-
     /// Without affinity: draw. With: back to the remembered endpoint if it is usable, else draw
     /// and remember, else (the memory is full) just draw.
     ///
     /// The rules with affinity use what one map holds as the key of the next. The kernel allows
     /// that; the `nft` program (at least to 1.0.6) aborts when it prints them.
-    fn rules(self, family: Family) -> Vec<Rule> {
+    pub(crate) fn rules(self, family: Family) -> Vec<Rule> {
         let words = address_words(family);
         let client = Reg(0);
         let frontend_at = client.plus(words);
         let endpoint = frontend_at.plus(words + 2);
         let dnat = Expr::Dnat { family, address: endpoint, port: endpoint.plus(words) };
-        let draw = vec![
-            Expr::Numgen { modulus: self.count, to: endpoint },
-            load(self.endpoints(), self.key_at(family), endpoint),
-        ];
         let find = self.key(family);
-        let plain = rule([find.clone(), draw.clone()], dnat.clone());
+        let draws: Vec<Rule> = self
+            .moduli()
+            .map(|modulus| {
+                vec![
+                    Expr::Numgen { modulus, to: endpoint },
+                    load(self.from.endpoints(), self.key_at(family), endpoint),
+                ]
+            })
+            .collect();
+        let plain = |draw: &Rule| rule([find.clone(), draw.clone()], dnat.clone());
+        let plain: Vec<Rule> = draws.iter().map(plain).collect();
         if self.affinity == 0 {
-            return vec![plain];
+            return plain;
         }
         let timeout = u64::from(self.affinity) * 1000;
         let service_port = vec![
@@ -151,30 +137,23 @@ impl Pick {
         let remember =
             vec![Expr::Remember { map: sets::AFFINITY, key: client, data: endpoint, timeout }];
         let recall = vec![load(sets::AFFINITY, client, endpoint)];
-        let usable = vec![within(self.usable(), self.key_at(family))];
+        let usable = vec![within(self.from.usable(), self.key_at(family))];
         let forget = Expr::Forget { map: sets::AFFINITY, key: client };
         let identify = [find.clone(), service_port.clone()].concat();
-        vec![
-            rule(
-                [
-                    identify.clone(),
-                    recall,
-                    find.clone(),
-                    usable,
-                    identify.clone(),
-                    remember.clone(),
-                ],
-                dnat.clone(),
-            ),
-            rule([identify], forget),
-            rule([find, draw, service_port, remember], dnat),
-            plain,
-        ]
+        let back =
+            [identify.clone(), recall, find.clone(), usable, identify.clone(), remember.clone()];
+        let fresh = |draw: Rule| {
+            rule([find.clone(), draw, service_port.clone(), remember.clone()], dnat.clone())
+        };
+        let mut rules = vec![rule(back, dnat.clone()), rule([identify], forget)];
+        rules.extend(draws.into_iter().map(fresh));
+        rules.extend(plain);
+        rules
     }
 
     /// Loads the key of the frontend so that it ends right before the endpoint's registers.
     fn key(self, family: Family) -> Rule {
-        if self.node_port {
+        if self.from.node_port {
             node_port(self.key_at(family)).to_vec()
         } else {
             frontend(family, self.key_at(family))
@@ -183,38 +162,11 @@ impl Pick {
 
     fn key_at(self, family: Family) -> Reg {
         let words = address_words(family);
-        if self.node_port { Reg(2 * words) } else { Reg(words) }
-    }
-
-    fn endpoints(self) -> Name {
-        match (self.node_port, self.local) {
-            (false, false) => sets::ENDPOINTS,
-            (false, true) => sets::LOCAL_ENDPOINTS,
-            (true, false) => sets::PORT_ENDPOINTS,
-            (true, true) => sets::PORT_LOCAL_ENDPOINTS,
-        }
-    }
-
-    fn usable(self) -> Name {
-        match (self.node_port, self.local) {
-            (false, false) => sets::USABLE,
-            (false, true) => sets::LOCAL_USABLE,
-            (true, false) => sets::PORT_USABLE,
-            (true, true) => sets::PORT_LOCAL_USABLE,
-        }
+        if self.from.node_port { Reg(2 * words) } else { Reg(words) }
     }
 
     fn service_ports(self) -> Name {
-        if self.node_port { sets::PORT_SERVICE_PORTS } else { sets::SERVICE_PORTS }
-    }
-}
-
-fn mark_chain(mark: Mark) -> Option<&'static str> {
-    match mark {
-        Mark::Never => None,
-        Mark::Always => Some("mark-masquerade"),
-        Mark::OffCluster => Some("mark-masquerade-off-cluster"),
-        Mark::NodeOnly => Some("mark-masquerade-node"),
+        if self.from.node_port { sets::PORT_SERVICE_PORTS } else { sets::SERVICE_PORTS }
     }
 }
 
@@ -247,13 +199,22 @@ fn off_cluster(family: Family, fixed: &Fixed) -> Vec<Rule> {
 /// Every Service's destinations. Node ports are addresses like others: no socket is opened (D32).
 fn services(family: Family) -> Vec<Rule> {
     let address = Reg(0);
-    let port = address.plus(address_words(family));
-    let execute = |set, from| Expr::Lookup { set, from, then: Found::Execute };
+    let to =
+        |entry: Entry, key, at| rule([key, vec![within(entry.name(), at)]], goto(entry.name()));
+    let frontends = Mark::ALL.into_iter().map(|masquerade| {
+        to(Entry { node_port: false, masquerade }, frontend(family, address), address)
+    });
     let on_node = vec![destination(family, address), within(sets::NODE_ADDRESSES, address)];
-    vec![
-        rule([frontend(family, address)], execute(sets::FRONTENDS, address)),
-        rule([on_node, node_port(port).to_vec()], execute(sets::NODE_PORTS, port)),
-    ]
+    frontends.chain([rule([on_node], goto("node-ports"))]).collect()
+}
+
+/// Of a node address.
+fn node_ports() -> Vec<Rule> {
+    let ports = Mark::ALL.into_iter().map(|masquerade| {
+        let entry = Entry { node_port: true, masquerade };
+        rule([node_port(Reg(0)).to_vec(), vec![within(entry.name(), Reg(0))]], goto(entry.name()))
+    });
+    ports.collect()
 }
 
 /// Of new connections, so a change of the ranges concerns the next one (D29).

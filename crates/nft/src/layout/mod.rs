@@ -4,26 +4,28 @@
 //! of one Service is a change of its elements.
 //!
 //! ```text
-//!  frontends{ 10.96.0.10 . udp . 53 : goto address-3-… }  one element per address and port
-//!  chain address-3-…: mark, goto pick-3                   one chain per distinct treatment
+//!  set frontends-masquerade{ 10.96.0.10 . udp . 53 }   one element per address and port
+//!  chain frontends-masquerade: mark, goto pick         one chain per kind of frontend
+//!  set pick-3{ 10.96.0.10 . udp . 53 }                 one set and chain per number of endpoints
 //!  chain pick-3: dnat to … numgen random mod 3 map @endpoints
 //!  endpoints{ 10.96.0.10 . udp . 53 . 0 : 10.244.1.7 . 5353 }
 //! ```
 //!
 //! Each family has a table of its own, because keys and NAT hold addresses of
-//! one length. An endpoint that replaces another changes one element of a plain
-//! map. When the number of endpoints changes, so does an element of a verdict
-//! map, and the kernel then checks all chains that the map can reach: about
-//! 0.1 ms per thousand frontends and hook.
+//! one length. A change of a Service changes elements of plain sets and maps,
+//! which costs the kernel the same however many there are. A verdict map of all
+//! frontends would look them up in one step, but the kernel verifies all of its
+//! elements, with every chain behind them, whenever one changes: 0.2 ms per
+//! thousand.
 
 mod bytes;
 mod chains;
 mod connections;
+mod draw;
 mod packet;
 mod place;
 mod service;
 mod sets;
-mod treatment;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,26 +35,27 @@ use model::{Family, NodeContext, NodeView, ServiceName, ServiceView};
 
 use self::bytes::Bytes;
 use self::chains::Fixed;
-pub(crate) use self::connections::udp_spots;
+pub(crate) use self::connections::cleaned_spots;
+use self::draw::{List, Pick};
 pub(crate) use self::service::Spot;
 use self::service::{Contribution, spots};
 pub(crate) use self::sets::is_entry;
-use self::treatment::Treatment;
+use crate::dataplane::Settings;
 use crate::diff::{diff, diff_elements, merge};
 use crate::expr::Name;
-use crate::ruleset::{Data, Elements, Key, Op, Ruleset, Set, Table};
+use crate::ruleset::{Chain, Data, Elements, Key, Op, Ruleset, Set, Table};
 
 /// The tables that a [`NodeView`] asks for, kept up to date Service by Service.
 #[derive(Clone, Debug)]
 pub struct Layout {
     context: NodeContext,
+    settings: Settings,
     fixed: Fixed,
     services: BTreeMap<ServiceName, Placed>,
     claims: BTreeMap<Spot, Vec<ServiceName>>,
-    /// Treatments that have chains. They stay when the last frontend with them goes: endpoint
-    /// counts come and go, and kernels before 6.2 cannot delete a chain in the transaction that
-    /// deletes the last map element that leads to it (D46).
-    treatments: BTreeSet<(Family, Treatment)>,
+    /// Those that have sets and chains, in the order of the rules that lead there. They stay when
+    /// the last frontend with them goes: endpoint counts come and go.
+    picks: Vec<(Family, Pick)>,
 }
 
 /// A Service and how its endpoints are numbered.
@@ -67,8 +70,8 @@ struct Placed {
 pub struct Update {
     /// One transaction.
     pub operations: Vec<Op>,
-    /// UDP frontends that came, went or changed.
-    pub(crate) udp: Vec<Spot>,
+    /// UDP and SCTP frontends that came, went or changed.
+    pub(crate) cleaned: Vec<Spot>,
 }
 
 /// One Service before and after; `None` where it does not exist.
@@ -78,25 +81,27 @@ struct Changed {
 }
 
 impl Layout {
-    /// Of a view; `masquerade_mark` is the packet mark bit of D11.
-    pub fn new(view: &NodeView, masquerade_mark: u32) -> Self {
+    /// Of a view.
+    pub fn new(view: &NodeView, settings: &Settings) -> Self {
         let mut layout = Self {
             context: view.context.clone(),
             fixed: Fixed {
                 detector: view.context.local_detector.clone(),
                 service_cidrs: view.service_cidrs.clone(),
-                mark: masquerade_mark,
+                mark: settings.masquerade_mark,
+                drop_invalid: settings.drop_invalid,
             },
+            settings: settings.clone(),
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
-            treatments: BTreeSet::new(),
+            picks: draw::usual(),
         };
         for (name, service) in &view.services {
             layout.replace(name, Some(service));
         }
         let names: Vec<&ServiceName> = layout.services.keys().collect();
-        layout.treatments = layout.contribution(names).treatments;
-        layout.treatments.extend(treatment::usual());
+        let used = layout.contribution(names).picks;
+        layout.picks.extend(layout.new_picks(used));
         layout
     }
 
@@ -108,8 +113,9 @@ impl Layout {
             self.context == view.context && self.fixed.service_cidrs == view.service_cidrs;
         let operations =
             if same_node { self.update_services(&changed) } else { self.update_all(view) };
-        let udp = changed.iter().flat_map(|(_, changed)| connections::changed(changed)).collect();
-        Update { operations, udp }
+        let cleaned =
+            changed.iter().flat_map(|(_, changed)| connections::changed(changed)).collect();
+        Update { operations, cleaned }
     }
 
     /// Everything that the tables have to hold.
@@ -123,10 +129,18 @@ impl Layout {
 
     fn table(&self, family: Family, contribution: &mut Contribution) -> Table {
         let mut chains = chains::constant(family, &self.fixed);
-        for (_, treatment) in self.treatments.iter().filter(|(of, _)| *of == family) {
-            chains.extend(chains::of_treatment(family, &self.fixed, *treatment));
+        let mut specs = sets::specs(family);
+        for list in List::ALL {
+            chains.insert(list.chain().into(), Chain::default());
         }
-        let sets = sets::specs(family).into_iter().map(|(name, spec)| {
+        for (_, pick) in self.picks.iter().filter(|(of, _)| *of == family) {
+            specs.push((pick.name(), sets::of_pick(family, *pick)));
+            chains.insert(pick.name(), Chain { base: None, rules: pick.rules(family) });
+            if let Some(chain) = chains.get_mut(pick.from.chain()) {
+                chain.rules.push(chains::to_pick(family, *pick));
+            }
+        }
+        let sets = specs.into_iter().map(|(name, spec)| {
             let elements = if name == sets::NODE_ADDRESSES {
                 self.node_addresses(family)
             } else {
@@ -160,8 +174,10 @@ impl Layout {
 
     fn update_all(&mut self, view: &NodeView) -> Vec<Op> {
         let old = self.ruleset();
-        let mut new = Self::new(view, self.fixed.mark);
-        new.treatments.append(&mut self.treatments);
+        let mut new = Self::new(view, &self.settings);
+        let mut known = std::mem::take(&mut self.picks);
+        std::mem::swap(&mut known, &mut new.picks);
+        new.picks.extend(new.new_picks(known.into_iter().collect()));
         *self = new;
         diff(&old, &self.ruleset())
     }
@@ -184,34 +200,33 @@ impl Layout {
             self.replace(name, change.new.as_ref());
         }
         let after = self.contribution(&affected);
-        let new: Vec<_> = after.treatments.difference(&self.treatments).copied().collect();
-        let mut operations = self.add_treatments(&new);
+        let mut operations = self.add_picks(after.picks.clone());
         operations.append(&mut change_elements(before, after));
         operations
     }
 
-    /// Chains that a treatment shares with another may exist already.
-    fn add_treatments(&mut self, new: &[(Family, Treatment)]) -> Vec<Op> {
-        let (mut creations, mut additions) = (Vec::new(), Vec::new());
-        for (family, treatment) in new {
-            let known: BTreeSet<Name> = self
-                .treatments
-                .iter()
-                .filter(|(of, _)| of == family)
-                .flat_map(|(_, known)| chains::of_treatment(*family, &self.fixed, *known))
-                .map(|(name, _)| name)
-                .collect();
-            for (name, chain) in chains::of_treatment(*family, &self.fixed, *treatment) {
-                if !known.contains(&name) {
-                    creations.push(Op::AddChain(*family, name.clone(), None));
-                    let rules = chain.rules.into_iter();
-                    additions.extend(rules.map(|rule| Op::AddRule(*family, name.clone(), rule)));
-                }
-            }
-            self.treatments.insert((*family, *treatment));
+    fn add_picks(&mut self, used: BTreeSet<(Family, Pick)>) -> Vec<Op> {
+        let new = self.new_picks(used);
+        let mut operations = Vec::new();
+        for (family, pick) in &new {
+            let (family, name) = (*family, pick.name());
+            operations.push(Op::AddSet(family, name.clone(), sets::of_pick(family, *pick)));
+            operations.push(Op::AddChain(family, name.clone(), None));
+            let rules = pick.rules(family).into_iter();
+            operations.extend(rules.map(|rule| Op::AddRule(family, name.clone(), rule)));
+            let list = pick.from.chain().into();
+            operations.push(Op::AddRule(family, list, chains::to_pick(family, *pick)));
         }
-        creations.append(&mut additions);
-        creations
+        self.picks.extend(new);
+        operations
+    }
+
+    /// Of those used, the ones that have no chain.
+    fn new_picks(&self, mut used: BTreeSet<(Family, Pick)>) -> Vec<(Family, Pick)> {
+        for known in &self.picks {
+            used.remove(known);
+        }
+        used.into_iter().collect()
     }
 
     fn replace(&mut self, name: &ServiceName, new: Option<&Arc<ServiceView>>) {

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use model::Family;
 
 use crate::expr::{
-    CT_STATE_NEW, CT_STATUS_DNAT, CmpOp, CtKey, Expr, FibAddress, Found, Header, MetaKey, Name,
-    RTN_LOCAL, Reg, Verdict,
+    CT_STATE_INVALID, CT_STATE_NEW, CT_STATUS_DNAT, CmpOp, CtKey, Expr, FibAddress, Found, Header,
+    MetaKey, Name, RTN_LOCAL, Reg, Verdict,
 };
 use crate::ruleset::Rule;
 
@@ -87,6 +87,11 @@ pub(crate) fn from_this_node() -> Rule {
 /// conntrack translates back, are never looked at (D35, D42).
 pub(crate) fn new_connection() -> Rule {
     ct_bit(CtKey::State, CT_STATE_NEW)
+}
+
+/// `ct state invalid`.
+pub(crate) fn invalid() -> Rule {
+    ct_bit(CtKey::State, CT_STATE_INVALID)
 }
 
 /// `ct status dnat`.

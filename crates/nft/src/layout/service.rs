@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::{
-    Action, Backend, Family, Frontend, FrontendKind, NodeContext, Port, PortName, Protocol,
-    ServiceView,
+    Action, Affinity, Backend, Family, Frontend, FrontendKind, NodeContext, Port, PortName,
+    Protocol, ServiceView,
 };
 
 use super::bytes::Bytes;
+use super::draw::{Draw, Entry, List, Pick, backends};
 use super::sets;
-use super::treatment::{Treatment, backends};
-use crate::expr::{Name, Verdict};
+use crate::expr::Name;
 use crate::ruleset::{Data, Key};
 
 /// Something of which the tables can hold one only. Several Services may claim it (a shared
@@ -80,7 +80,7 @@ pub(crate) fn spots(service: &ServiceView) -> Vec<Spot> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Contribution {
     pub(crate) elements: BTreeMap<(Family, Name), Vec<(Key, Data)>>,
-    pub(crate) treatments: BTreeSet<(Family, Treatment)>,
+    pub(crate) picks: BTreeSet<(Family, Pick)>,
 }
 
 impl Contribution {
@@ -124,17 +124,12 @@ impl Contribution {
         let family = spot.family();
         let places = Places::of(spot);
         let key = spot.bytes();
-        if let Some(treatment) = Treatment::of(frontend) {
-            self.treatments.insert((family, treatment));
-            self.push(
-                family,
-                places.entry,
-                key.key(),
-                Data::Verdict(Verdict::Goto(treatment.chain())),
-            );
-            self.numbered(family, &places.endpoints, &key, backends(&frontend.internal));
-            if treatment.external.is_some() {
-                self.numbered(family, &places.local_endpoints, &key, backends(&frontend.external));
+        if let Some(entry) = Entry::of(frontend) {
+            self.push(family, entry.name(), key.key(), Data::None);
+            let local = entry.has_local_list().then_some((true, &frontend.external));
+            for (local, action) in [(false, &frontend.internal)].into_iter().chain(local) {
+                let from = List { node_port: entry.node_port, local };
+                self.list(family, from, &key, frontend.affinity, backends(action));
             }
         }
         // Whoever has endpoints never gets as far as the filter chains with this address. When
@@ -149,10 +144,22 @@ impl Contribution {
         }
     }
 
-    fn numbered(&mut self, family: Family, map: &Name, key: &Bytes, backends: &[Backend]) {
+    fn list(
+        &mut self,
+        family: Family,
+        from: List,
+        key: &Bytes,
+        affinity: Option<Affinity>,
+        backends: &[Backend],
+    ) {
+        let Some(draw) = Draw::among(backends) else { return };
+        let affinity = affinity.map_or(0, |affinity| affinity.timeout_seconds);
+        let pick = Pick { from, draw, affinity };
+        self.picks.insert((family, pick));
+        self.push(family, pick.name(), key.key(), Data::None);
         for (number, backend) in (0_u32..).zip(backends) {
             let key = key.clone().number(number).key();
-            self.push(family, map.clone(), key, endpoint(backend).data());
+            self.push(family, from.endpoints(), key, endpoint(backend).data());
         }
     }
 
@@ -201,9 +208,6 @@ impl Contribution {
 
 /// The sets that a frontend of one kind uses.
 struct Places {
-    entry: Name,
-    endpoints: Name,
-    local_endpoints: Name,
     rejected: Name,
     dropped: Name,
     service_ports: Name,
@@ -215,9 +219,6 @@ impl Places {
     fn of(spot: Spot) -> Self {
         if matches!(spot, Spot::NodePort(..)) {
             return Self {
-                entry: sets::NODE_PORTS,
-                endpoints: sets::PORT_ENDPOINTS,
-                local_endpoints: sets::PORT_LOCAL_ENDPOINTS,
                 rejected: sets::REJECTED_PORTS,
                 dropped: sets::DROPPED_PORTS,
                 service_ports: sets::PORT_SERVICE_PORTS,
@@ -226,9 +227,6 @@ impl Places {
             };
         }
         Self {
-            entry: sets::FRONTENDS,
-            endpoints: sets::ENDPOINTS,
-            local_endpoints: sets::LOCAL_ENDPOINTS,
             rejected: sets::REJECTED,
             dropped: sets::DROPPED,
             service_ports: sets::SERVICE_PORTS,
@@ -240,11 +238,17 @@ impl Places {
 
 type ServicePort<'a> = (Family, &'a PortName, Protocol);
 
-/// One name per Service port with affinity: its first frontend's key, so that all its addresses
-/// share what they remember. A Service port with node ports only goes by address zero.
+/// One name per Service port with affinity, so that all its addresses share what they remember: the
+/// key of its cluster IP, which stays whatever other addresses come and go; else of its first
+/// frontend. A Service port with node ports only goes by address zero.
 fn service_ports<'a>(frontends: &BTreeMap<Spot, &'a Frontend>) -> BTreeMap<ServicePort<'a>, Bytes> {
     let mut names = BTreeMap::new();
-    for (spot, frontend) in frontends.iter().filter(|(_, frontend)| frontend.affinity.is_some()) {
+    let is_cluster_ip = |frontend: &Frontend| matches!(frontend.kind, FrontendKind::ClusterIp(_));
+    let (first, rest): (Vec<_>, Vec<_>) = frontends
+        .iter()
+        .filter(|(_, frontend)| frontend.affinity.is_some())
+        .partition(|(_, frontend)| is_cluster_ip(frontend));
+    for (spot, frontend) in first.into_iter().chain(rest) {
         let family = spot.family();
         let name = match *spot {
             Spot::NodePort(_, protocol, port) => {

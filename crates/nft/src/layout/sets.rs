@@ -2,13 +2,10 @@
 
 use model::Family;
 
+use super::draw::{Entry, Mark, Pick};
 use crate::expr::Name;
 use crate::ruleset::{DataSpec, Field, SetSpec};
 
-/// `address . protocol . port` to the chain of its treatment: cluster IPs, external IPs, load balancer addresses.
-pub(crate) const FRONTENDS: Name = Name::Borrowed("frontends");
-/// `protocol . port` to the chain of its treatment, on every address in [`NODE_ADDRESSES`].
-pub(crate) const NODE_PORTS: Name = Name::Borrowed("node-ports");
 /// `address . protocol . port . number` to endpoint.
 pub(crate) const ENDPOINTS: Name = Name::Borrowed("endpoints");
 /// As [`ENDPOINTS`], for outside traffic under policy Local.
@@ -50,14 +47,27 @@ pub(crate) const PORT_USABLE: Name = Name::Borrowed("node-port-usable");
 /// As [`PORT_USABLE`], for outside traffic under policy Local.
 pub(crate) const PORT_LOCAL_USABLE: Name = Name::Borrowed("node-port-local-usable");
 
-/// Whether elements of this set make a Service visible to packets, rather than being
-/// reached through one that does.
-pub(crate) fn is_entry(set: &str) -> bool {
-    let entries = [&FRONTENDS, &NODE_PORTS, &REJECTED, &REJECTED_PORTS, &DROPPED, &DROPPED_PORTS];
-    entries.iter().any(|name| ***name == *set)
+/// Sets of `address . protocol . port` or, if `node_ports`, of `protocol . port`, whose elements
+/// make a Service visible to packets, rather than being reached through one that does.
+pub(crate) fn entries(node_ports: bool) -> impl Iterator<Item = Name> {
+    let refusing = if node_ports { [REJECTED_PORTS, DROPPED_PORTS] } else { [REJECTED, DROPPED] };
+    let marks = Mark::ALL.into_iter();
+    let entries = marks.map(move |masquerade| Entry { node_port: node_ports, masquerade }.name());
+    entries.chain(refusing)
 }
 
-/// All sets of a family's table.
+/// Whether it is one of [`entries`].
+pub(crate) fn is_entry(set: &str) -> bool {
+    entries(false).chain(entries(true)).any(|name| name == set)
+}
+
+/// The type of the set of frontends that pick in one way.
+pub(crate) fn of_pick(family: Family, pick: Pick) -> SetSpec {
+    let frontend = [address_field(family), Field::Proto, Field::Port];
+    set(if pick.from.node_port { &frontend[1..] } else { &frontend })
+}
+
+/// The sets of a family's table that exist whatever the Services.
 pub(crate) fn specs(family: Family) -> Vec<(Name, SetSpec)> {
     let ip = address_field(family);
     let frontend = [ip, Field::Proto, Field::Port];
@@ -66,18 +76,14 @@ pub(crate) fn specs(family: Family) -> Vec<(Name, SetSpec)> {
     let client = joined(&[ip], &frontend);
     let numbered = |key: &[Field]| map(&joined(key, &[Field::Number]), &endpoint);
     let with_endpoint = |key: &[Field]| set(&joined(key, &endpoint));
-    vec![
-        (FRONTENDS, SetSpec { data: DataSpec::Verdict, ..set(&frontend) }),
-        (NODE_PORTS, SetSpec { data: DataSpec::Verdict, ..set(&node_port) }),
+    let frontends = entries(false).map(|name| (name, set(&frontend)));
+    let node_ports = entries(true).map(|name| (name, set(&node_port)));
+    let others = [
         (ENDPOINTS, numbered(&frontend)),
         (LOCAL_ENDPOINTS, numbered(&frontend)),
         (PORT_ENDPOINTS, numbered(&node_port)),
         (PORT_LOCAL_ENDPOINTS, numbered(&node_port)),
         (NODE_ADDRESSES, set(&[ip])),
-        (REJECTED, set(&frontend)),
-        (REJECTED_PORTS, set(&node_port)),
-        (DROPPED, set(&frontend)),
-        (DROPPED_PORTS, set(&node_port)),
         (CLUSTER_IPS, set(&[ip])),
         (RESTRICTED, set(&frontend)),
         (ALLOWED_SOURCES, SetSpec { interval: true, ..set(&joined(&frontend, &[ip])) }),
@@ -89,7 +95,8 @@ pub(crate) fn specs(family: Family) -> Vec<(Name, SetSpec)> {
         (LOCAL_USABLE, with_endpoint(&frontend)),
         (PORT_USABLE, with_endpoint(&node_port)),
         (PORT_LOCAL_USABLE, with_endpoint(&node_port)),
-    ]
+    ];
+    frontends.chain(node_ports).chain(others).collect()
 }
 
 fn address_field(family: Family) -> Field {

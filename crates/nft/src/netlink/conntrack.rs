@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use model::Family;
+use model::{Family, Protocol};
 
 use super::abi::*;
 use super::batch::{ACK, DUMP, REQUEST};
@@ -25,11 +25,20 @@ pub(crate) struct Flow {
     pub(crate) zone: Option<u16>,
 }
 
-/// Asks for all connections of a family.
-pub(crate) fn dump_flows(family: Family, sequence: u32) -> Vec<u8> {
+/// Asks for all connections of a family and protocol. Kernels before 5.8 ignore the protocol.
+pub(crate) fn dump_flows(family: Family, protocol: Protocol, sequence: u32) -> Vec<u8> {
     let mut writer = Writer::default();
     let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
     let open = writer.begin(kind, REQUEST | DUMP, sequence, protocol_family(family), 0);
+    writer.nested(CTA_TUPLE_ORIG, |writer| {
+        writer.nested(CTA_TUPLE_PROTO, |writer| {
+            writer.attribute(CTA_PROTO_NUM, &[protocol.number()]);
+        });
+    });
+    writer.nested(CTA_FILTER, |writer| {
+        writer.attribute(CTA_FILTER_ORIG_FLAGS, &CTA_FILTER_CTA_PROTO_NUM.to_ne_bytes());
+        writer.attribute(CTA_FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
+    });
     writer.end(&open);
     writer.into_bytes()
 }

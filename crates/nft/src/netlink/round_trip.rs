@@ -7,6 +7,7 @@ use model::{
 
 use super::batch::Batch;
 use super::{Answer, Message, decode};
+use crate::dataplane::Settings;
 use crate::diff::diff;
 use crate::layout::Layout;
 use crate::ruleset::{Chain, Ruleset, Set};
@@ -19,7 +20,7 @@ fn a_layout_is_read_as_written() {
         LocalDetector::InterfacePrefix("veth".to_owned()),
     ];
     for detector in detectors {
-        let want = Layout::new(&everything(detector), 0x4000).ruleset();
+        let want = Layout::new(&everything(detector), &Settings::default()).ruleset();
         let operations = diff(&Ruleset::new(), &want);
         let batches = Batch::encode(&operations, 1, usize::MAX);
         let mut read = Ruleset::new();
@@ -32,7 +33,7 @@ fn a_layout_is_read_as_written() {
 
 #[test]
 fn truncated_answers_are_refused_not_misread() {
-    let want = Layout::new(&everything(LocalDetector::None), 0x4000).ruleset();
+    let want = Layout::new(&everything(LocalDetector::None), &Settings::default()).ruleset();
     let batches = Batch::encode(&diff(&Ruleset::new(), &want), 1, usize::MAX);
     for message in batches.iter().flat_map(|batch| Message::split(&batch.bytes)) {
         for len in 0..message.body.len() {
@@ -93,6 +94,7 @@ fn everything(local_detector: LocalDetector) -> NodeView {
                 port_name: "dns".into(),
                 internal,
                 external,
+                lasting: Default::default(),
                 masquerade: [
                     Masquerade::Never,
                     Masquerade::Always,

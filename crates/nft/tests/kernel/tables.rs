@@ -210,10 +210,12 @@ fn nft_reads() {
         open().sync(&view).unwrap();
         let text = output("nft list ruleset").unwrap();
         for line in [
-            "10.96.0.10 . tcp . 80 : goto address-2-masquerade-off-cluster",
-            "tcp . 30007 : goto port-2-masquerade",
+            "elements = { 10.96.0.10 . tcp . 80 }",
+            "elements = { tcp . 30007 }",
+            "ip daddr . meta l4proto . th dport @pick-2 goto pick-2",
+            "meta l4proto . th dport @node-ports-masquerade goto node-ports-masquerade",
             "10.96.0.10 . tcp . 80 . 0x00000001 : 10.244.0.3 . 8080",
-            "ip daddr . meta l4proto . th dport vmap @frontends",
+            "ip daddr . meta l4proto . th dport @frontends-masquerade-off-cluster goto",
             "172.30.0.193 . tcp . 80 . 172.30.0.0/24",
             "numgen random mod 2 map @endpoints",
             "masquerade",

@@ -51,6 +51,12 @@ pub(crate) fn frontend(
     number: u16,
     action: Action,
 ) -> Frontend {
+    let lasting = match &action {
+        Action::Balance(backends) if protocol != Protocol::Tcp => {
+            backends.iter().map(|backend| backend.address).collect()
+        }
+        _ => Arc::default(),
+    };
     Frontend {
         kind,
         protocol,
@@ -58,6 +64,7 @@ pub(crate) fn frontend(
         port_name: "web".into(),
         internal: action.clone(),
         external: action,
+        lasting,
         masquerade: match kind {
             FrontendKind::ClusterIp(_) => Masquerade::OffCluster,
             _ => Masquerade::Always,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::{
     Action, AddressType, Cluster, ClusterIps, Family, Frontend, FrontendKind, Ingress, IpMode,
-    LoadBalancer, LocalDetector, Masquerade, NodeContext, Reason, Service, ServiceType,
+    LoadBalancer, LocalDetector, Masquerade, NodeContext, Protocol, Reason, Service, ServiceType,
     ServiceView, TrafficPolicy,
 };
 use proptest::prelude::*;
@@ -351,6 +351,41 @@ fn d21_terminating_endpoints_serve_when_no_other_is_ready() {
     let view = view(&cluster([service().object(), slice.object()]));
     assert_eq!(to(&frontend(&view, cluster_ip()).internal), ["10.244.1.5:8080"]);
     assert!(view.report.contains(&Reason::TerminatingFallback));
+}
+
+#[test]
+fn d36_connections_last_while_their_endpoint_serves_whether_new_ones_go_there_or_not() {
+    let unready = |address| {
+        let mut endpoint = endpoint(address, "node1");
+        endpoint.conditions.ready = false;
+        endpoint.conditions.serving = false;
+        endpoint
+    };
+    let endpoints = vec![
+        endpoint("10.244.1.2", "node1"),
+        draining("10.244.1.3", "node1"),
+        unready("10.244.1.4"),
+        endpoint("10.244.2.2", "node2"),
+    ];
+    for (protocol, hosts) in [
+        (Protocol::Tcp, &[][..]),
+        (Protocol::Udp, &["10.244.1.2", "10.244.1.3", "10.244.2.2"]),
+        (Protocol::Sctp, &["10.244.1.2", "10.244.1.3", "10.244.1.4", "10.244.2.2"]),
+    ] {
+        let mut service = service();
+        service.internal_traffic_policy = TrafficPolicy::Local;
+        let mut slice = slice("a", endpoints.clone());
+        for port in &mut service.ports {
+            port.protocol = protocol;
+        }
+        for port in &mut slice.ports {
+            port.protocol = protocol;
+        }
+        let view = view(&cluster([service.object(), slice.object()]));
+        let lasting: Vec<String> =
+            view.frontends[0].lasting.iter().map(|address| address.ip().to_string()).collect();
+        assert_eq!(lasting, hosts, "{protocol}");
+    }
 }
 
 #[test]
