@@ -36,6 +36,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     timed("one endpoint more", || dataplane.sync(&view))?;
     replace(&mut view, services / 3, endpoints + 2, 0);
     timed("two endpoints more, known count", || dataplane.sync(&view))?;
+    replace(&mut view, services / 3, endpoints + 1, 0);
+    let name = ServiceName::new("default", format!("service-{}", services / 3));
+    timed("one endpoint less, Service named", || dataplane.sync_services(&view, &[name].into()))?;
     timed("read back, compare", || dataplane.verify())?;
     let mut restarted = Dataplane::open(Settings::default())?;
     timed("first sync after a restart", || restarted.sync(&view))?;

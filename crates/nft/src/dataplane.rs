@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::NodeView;
+use model::{NodeView, ServiceName};
 
 use crate::diff::diff;
 use crate::error::Error;
@@ -25,11 +25,14 @@ pub struct Settings {
     /// (nothing is out of window then, see [`crate::sysctl::is_liberal`]), or where packets of one
     /// connection take different ways and this node sees only some of them.
     pub drop_invalid: bool,
+    /// Node ports answer on 127.0.0.0/8 as well, to processes of this node only (D31). It needs
+    /// [`crate::sysctl::route_localnet`] too. Nothing like it exists for ::1.
+    pub localhost_node_ports: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { masquerade_mark: 0x4000, drop_invalid: true }
+        Self { masquerade_mark: 0x4000, drop_invalid: true, localhost_node_ports: false }
     }
 }
 
@@ -133,10 +136,32 @@ impl<N: Netfilter> Dataplane<N> {
     /// When the kernel refuses; it still does what it did before. Or when only the clean-up of
     /// connections failed. Either way call again to retry.
     pub fn sync(&mut self, view: &NodeView) -> Result<Synced, Error> {
+        self.sync_any(view, None)
+    }
+
+    /// As [`Self::sync`], when the caller knows which Services may differ from the view of the last
+    /// successful call (what `plan::Planner::update` returned since then). The cost does not grow
+    /// with the number of the others.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn sync_services(
+        &mut self,
+        view: &NodeView,
+        names: &BTreeSet<ServiceName>,
+    ) -> Result<Synced, Error> {
+        self.sync_any(view, Some(names))
+    }
+
+    fn sync_any(
+        &mut self,
+        view: &NodeView,
+        names: Option<&BTreeSet<ServiceName>>,
+    ) -> Result<Synced, Error> {
         let mut synced = match self.layout.take() {
             None => self.adopt(view)?,
             Some(mut layout) => {
-                let update = layout.update(view);
+                let update = layout.update(view, names);
                 self.unchecked.extend(update.cleaned);
                 match self.commit(&update.operations, false) {
                     Ok(synced) => {

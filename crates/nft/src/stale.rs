@@ -18,6 +18,8 @@ use model::{Family, Port, Protocol};
 pub struct Stale {
     /// Addresses on which node ports answer.
     pub node_addresses: BTreeSet<IpAddr>,
+    /// Whether they answer on loopback addresses too.
+    pub localhost: bool,
     /// By address and port.
     pub frontends: BTreeMap<(Protocol, SocketAddr), Target>,
     /// By node port.
@@ -62,7 +64,8 @@ impl Stale {
         let address = destination.ip();
         let node_port = || {
             let port = Port::new(destination.port())?;
-            let served = self.node_addresses.contains(&address);
+            let loopback = self.localhost && address.is_loopback();
+            let served = loopback || self.node_addresses.contains(&address);
             let key = (Family::of(address), protocol, port);
             self.node_ports.get(&key).filter(|_| served)
         };
@@ -86,6 +89,7 @@ mod tests {
         let endpoints = Target::Endpoints([at("10.244.0.5:53")].into());
         Stale {
             node_addresses: ["172.30.0.11".parse().unwrap()].into(),
+            localhost: false,
             frontends: [
                 ((Protocol::Udp, at("10.96.0.10:53")), endpoints.clone()),
                 ((Protocol::Udp, at("10.96.0.11:53")), Target::Nowhere),

@@ -68,6 +68,18 @@ pub fn is_liberal() -> bool {
     read(&Path::new("/").join(NETFILTER).join("nf_conntrack_tcp_be_liberal")).is_ok_and(|on| on > 0)
 }
 
+/// Lets processes of this node reach node ports on 127.0.0.0/8, in the current network namespace:
+/// the kernel then routes packets from loopback addresses to other interfaces. Call it only after a
+/// sync with [`crate::Settings::localhost_node_ports`], whose rules throw away what others send to
+/// or as loopback addresses.
+///
+/// # Errors
+/// When the setting cannot be made.
+pub fn route_localnet() -> Result<(), NotSet> {
+    let file = Path::new("/").join("proc/sys/net/ipv4/conf/all/route_localnet");
+    ensure(file, 1, |found| found == 1).map_or(Ok(()), Err)
+}
+
 const NETFILTER: &str = "proc/sys/net/netfilter";
 const BUCKETS: &str = "sys/module/nf_conntrack/parameters/hashsize";
 

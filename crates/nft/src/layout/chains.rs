@@ -8,14 +8,16 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use model::{Family, LocalDetector, Protocol};
 
 use super::draw::{Entry, List, Mark, Pick};
 use super::packet::{
     address_words, arrives_on, destination, dnatted, from_this_node, frontend, goto, in_network,
-    invalid, jump, load, marked, new_connection, node_port, rule, set_mark, source, within,
+    interface, invalid, jump, load, marked, new_connection, node_port, rule, set_mark, source,
+    within,
 };
 use super::sets;
 
@@ -29,6 +31,15 @@ pub(crate) struct Fixed {
     pub(crate) service_cidrs: BTreeSet<IpNet>,
     pub(crate) mark: u32,
     pub(crate) drop_invalid: bool,
+    pub(crate) localhost_node_ports: bool,
+}
+
+impl Fixed {
+    /// Answers to ::1 that come from a pod's interface have no route, whatever the settings: it is
+    /// strictly an address of the loopback interface (`rt6_need_strict`). IPv4 has `route_localnet`.
+    fn serves_localhost(&self, family: Family) -> bool {
+        self.localhost_node_ports && family == Family::V4
+    }
 }
 
 /// The chains of one family's table that exist whatever the Services.
@@ -39,6 +50,10 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     let to = |chain: &'static str| vec![vec![goto(chain)]];
     let check_source = vec![new(goto("source-ranges"))];
     let check_cluster = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
+    let mut arriving = check_source.clone();
+    if fixed.serves_localhost(family) {
+        arriving.splice(0..0, martians(family));
+    }
     let mut forward = check_cluster.clone();
     if fixed.drop_invalid {
         forward.insert(0, rule([invalid()], Expr::Verdict(Verdict::Drop)));
@@ -47,7 +62,7 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         |kind, hook, priority, rules| Chain { base: Some(Base { kind, hook, priority }), rules };
     let chain = |rules| Chain { base: None, rules };
     let chains = [
-        ("prerouting-filter", base(filter, Hook::Prerouting, BEFORE_DNAT, check_source.clone())),
+        ("prerouting-filter", base(filter, Hook::Prerouting, BEFORE_DNAT, arriving)),
         ("output-before-dnat", base(filter, Hook::Output, BEFORE_DNAT, check_source)),
         ("prerouting", base(nat, Hook::Prerouting, DNAT, to("services"))),
         ("output", base(nat, Hook::Output, DNAT, to("services"))),
@@ -56,9 +71,9 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("output-filter", base(filter, Hook::Output, FILTER, check_cluster)),
         ("postrouting", base(nat, Hook::Postrouting, SNAT, postrouting(family, fixed.mark))),
         ("source-ranges", chain(source_ranges(family))),
-        ("services", chain(services(family))),
+        ("services", chain(services(family, fixed))),
         ("node-ports", chain(node_ports())),
-        ("refusals", chain(refusals(family))),
+        ("refusals", chain(refusals(family, fixed))),
         ("refuse", chain(refuse(family))),
         ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
         ("masquerade-and-unmark", chain(vec![rule([set_mark(fixed.mark, false)], MASQUERADE)])),
@@ -103,7 +118,8 @@ impl Entry {
 }
 
 impl Pick {
-    /// Without affinity: draw. With: back to the remembered endpoint if it is usable, else draw
+    /// Without affinity: draw. With (the client is the address that the node sees, D19, and its time
+    /// begins anew with every new connection, D16): back to the remembered endpoint if it is usable, else draw
     /// and remember, else (the memory is full) just draw.
     ///
     /// The rules with affinity use what one map holds as the key of the next. The kernel allows
@@ -197,16 +213,45 @@ fn off_cluster(family: Family, fixed: &Fixed) -> Vec<Rule> {
 }
 
 /// Every Service's destinations. Node ports are addresses like others: no socket is opened (D32).
-fn services(family: Family) -> Vec<Rule> {
+fn services(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let address = Reg(0);
     let to =
         |entry: Entry, key, at| rule([key, vec![within(entry.name(), at)]], goto(entry.name()));
     let frontends = Mark::ALL.into_iter().map(|masquerade| {
         to(Entry { node_port: false, masquerade }, frontend(family, address), address)
     });
-    let on_node = vec![destination(family, address), within(sets::NODE_ADDRESSES, address)];
-    frontends.chain([rule([on_node], goto("node-ports"))]).collect()
+    let on_node = on_node(family, fixed).into_iter();
+    frontends.chain(on_node.map(|on_node| rule([on_node], goto("node-ports")))).collect()
 }
+
+/// Matches of the destinations on which node ports answer; none overwrites the others' result.
+fn on_node(family: Family, fixed: &Fixed) -> Vec<Rule> {
+    let mut destinations =
+        vec![vec![destination(family, Reg(0)), within(sets::NODE_ADDRESSES, Reg(0))]];
+    if fixed.serves_localhost(family) {
+        destinations.push(in_network(destination(family, Reg(0)), LOOPBACK));
+    }
+    destinations
+}
+
+/// D31: with `route_localnet` the kernel no longer throws away what arrives from outside for, or as
+/// if from, a loopback address. So we do, before destinations change: answers of endpoints are for
+/// an address of the node until they have been translated back.
+fn martians(family: Family) -> Vec<Rule> {
+    let arrived = || {
+        vec![
+            Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
+            Expr::Cmp { from: Reg(0), op: CmpOp::Different, value: interface("lo") },
+        ]
+    };
+    let drop = Expr::Verdict(Verdict::Drop);
+    [destination(family, Reg(0)), source(family, Reg(0))]
+        .map(|address| rule([arrived(), in_network(address, LOOPBACK)], drop.clone()))
+        .into()
+}
+
+/// RFC 1122 section 3.2.1.3.
+const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
 
 /// Of a node address.
 fn node_ports() -> Vec<Rule> {
@@ -227,22 +272,22 @@ fn source_ranges(family: Family) -> Vec<Rule> {
     vec![rule([frontend(family, key), restricted], Expr::Verdict(Verdict::Drop))]
 }
 
-fn refusals(family: Family) -> Vec<Rule> {
+fn refusals(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let address = Reg(0);
     let port = address.plus(address_words(family));
     let of_frontend =
         |set, last| rule([frontend(family, address), vec![within(set, address)]], last);
-    let of_port = |set, last| {
-        let on_node = vec![destination(family, address), within(sets::NODE_ADDRESSES, address)];
-        rule([on_node, node_port(port).to_vec(), vec![within(set, port)]], last)
+    let of_port = |on_node: &Rule, set, last| {
+        rule([on_node.clone(), node_port(port).to_vec(), vec![within(set, port)]], last)
     };
     let (reject, drop) = (goto("refuse"), Expr::Verdict(Verdict::Drop));
-    vec![
-        of_frontend(sets::REJECTED, reject.clone()),
-        of_frontend(sets::DROPPED, drop.clone()),
-        of_port(sets::REJECTED_PORTS, reject),
-        of_port(sets::DROPPED_PORTS, drop),
-    ]
+    let mut rules =
+        vec![of_frontend(sets::REJECTED, reject.clone()), of_frontend(sets::DROPPED, drop.clone())];
+    for on_node in on_node(family, fixed) {
+        rules.push(of_port(&on_node, sets::REJECTED_PORTS, reject.clone()));
+        rules.push(of_port(&on_node, sets::DROPPED_PORTS, drop.clone()));
+    }
+    rules
 }
 
 /// Undeclared ports of cluster IPs are refused, addresses of nobody dropped (semantics 4.6).

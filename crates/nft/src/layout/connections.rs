@@ -19,8 +19,11 @@ impl Layout {
 
     /// Where connections to these frontends may go.
     pub(crate) fn stale(&self, frontends: &BTreeSet<Spot>) -> Stale {
-        let node_addresses = self.context.node_addresses.clone();
-        let mut stale = Stale { node_addresses, ..Stale::default() };
+        let mut stale = Stale {
+            node_addresses: self.context.node_addresses.clone(),
+            localhost: self.fixed.localhost_node_ports,
+            ..Stale::default()
+        };
         for spot in frontends {
             match *spot {
                 Spot::Frontend(address, protocol, port) => {

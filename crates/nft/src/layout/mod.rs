@@ -54,7 +54,7 @@ pub struct Layout {
     services: BTreeMap<ServiceName, Placed>,
     claims: BTreeMap<Spot, Vec<ServiceName>>,
     /// Those that have sets and chains, in the order of the rules that lead there. They stay when
-    /// the last frontend with them goes: endpoint counts come and go.
+    /// the last frontend with them goes: endpoint counts come and go (D46).
     picks: Vec<(Family, Pick)>,
 }
 
@@ -90,6 +90,7 @@ impl Layout {
                 service_cidrs: view.service_cidrs.clone(),
                 mark: settings.masquerade_mark,
                 drop_invalid: settings.drop_invalid,
+                localhost_node_ports: settings.localhost_node_ports,
             },
             settings: settings.clone(),
             services: BTreeMap::new(),
@@ -107,8 +108,14 @@ impl Layout {
 
     /// Moves on to another view. Only Services whose [`Arc`] is another one are looked at, unless
     /// the node itself changed.
-    pub fn update(&mut self, view: &NodeView) -> Update {
-        let changed = self.changed(view);
+    ///
+    /// `names`, if given, are the Services that may differ: then the others cost nothing, however
+    /// many there are.
+    pub fn update(&mut self, view: &NodeView, names: Option<&BTreeSet<ServiceName>>) -> Update {
+        let changed = match names {
+            Some(names) => names.iter().filter_map(|name| self.changed_one(view, name)).collect(),
+            None => self.changed(view),
+        };
         let same_node =
             self.context == view.context && self.fixed.service_cidrs == view.service_cidrs;
         let operations =
@@ -157,6 +164,12 @@ impl Layout {
         let served =
             addresses.filter(|address| Family::of(*address) == family && !is_loopback(*address));
         served.map(|address| (Bytes::default().address(address).key(), Data::None)).collect()
+    }
+
+    fn changed_one(&self, view: &NodeView, name: &ServiceName) -> Option<(ServiceName, Changed)> {
+        let old = self.services.get(name).map(|placed| Arc::clone(&placed.given));
+        let new = view.services.get(name).map(Arc::clone);
+        (old != new).then(|| (name.clone(), Changed { old, new }))
     }
 
     fn changed(&self, view: &NodeView) -> Vec<(ServiceName, Changed)> {
@@ -288,7 +301,7 @@ fn change_elements(mut before: Contribution, mut after: Contribution) -> Vec<Op>
     deletions
 }
 
-/// Node ports are never served on loopback addresses (D31).
+/// Served, if at all, by rules of their own (D31).
 fn is_loopback(address: IpAddr) -> bool {
     address.is_loopback()
 }

@@ -37,7 +37,8 @@ pub(crate) fn destination(family: Family, to: Reg) -> Expr {
     Expr::Payload { header: Header::Network, offset, len, to }
 }
 
-/// `protocol . destination port`, two words: the key of a node port.
+/// `protocol . destination port`, two words: the key of a node port. Fragments are whole packets
+/// here, because connection tracking puts them together first (D43).
 pub(crate) fn node_port(to: Reg) -> [Expr; 2] {
     [
         Expr::Meta { key: MetaKey::L4Proto, to },
@@ -65,14 +66,18 @@ pub(crate) fn in_network(load: Expr, net: IpNet) -> Rule {
 
 /// `iifname == name`, or with `prefix` `iifname == name*`.
 pub(crate) fn arrives_on(name: &str, prefix: bool) -> Rule {
-    let mut value = name.as_bytes().to_vec();
-    if !prefix {
-        value.resize(libc::IFNAMSIZ, 0);
-    }
+    let value = if prefix { name.as_bytes().to_vec() } else { interface(name) };
     vec![
         Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
         Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value },
     ]
+}
+
+/// A whole interface name to compare with.
+pub(crate) fn interface(name: &str) -> Vec<u8> {
+    let mut value = name.as_bytes().to_vec();
+    value.resize(libc::IFNAMSIZ, 0);
+    value
 }
 
 /// `fib saddr type local`: sent by this node.
@@ -94,7 +99,8 @@ pub(crate) fn invalid() -> Rule {
     ct_bit(CtKey::State, CT_STATE_INVALID)
 }
 
-/// `ct status dnat`.
+/// `ct status dnat`: the mark of connections to Services, by which a host firewall can let them pass
+/// as well (D40).
 pub(crate) fn dnatted() -> Rule {
     ct_bit(CtKey::Status, CT_STATUS_DNAT)
 }

@@ -12,13 +12,14 @@ use nix::sys::socket::{
 use portolan_nft::{Dataplane, Settings};
 
 use crate::Test;
-use crate::lab::{Lab, Tried, greeting, silent, tcp};
+use crate::lab::{self, Lab, Tried, greeting, silent, tcp};
 use crate::namespace::{Namespace, run};
-use crate::view::{balance, cluster_ip, frontend, ip, node_port, service, view};
+use crate::view::{balance, cluster_ip, frontend, ip, node_port, reject, service, view};
 
 pub(crate) const TESTS: &[Test] = &[
     ("invalid_packets_of_endpoints_do_not_reach_clients", invalid),
     ("large_udp_passes_in_fragments", fragments),
+    ("node_ports_answer_on_loopback_addresses_if_asked_to", localhost),
     ("a_host_firewall_lets_services_pass_by_one_rule", host_firewall),
 ];
 
@@ -143,6 +144,46 @@ fn fragments() {
         echo(place, any4, "172.30.0.11:30053");
         echo(place, any6, "[fd00:30::11]:30053");
     }
+}
+
+fn localhost() {
+    // D31.
+    let lab = Lab::new();
+    let asked = Settings { localhost_node_ports: true, ..Settings::default() };
+    let udp = |to: &str| {
+        lab::udp(&UdpSocket::bind("127.0.0.1:0").unwrap(), to).map(|client| client.to_string())
+    };
+    let dns = |kind, endpoint| frontend(kind, Protocol::Udp, 30054, balance(&[endpoint]));
+    let services = move || {
+        let web = [
+            node_port(Family::V4, 30007, balance(&["10.244.0.3:8080"])),
+            node_port(Family::V6, 30007, balance(&["[fd00:10:244::3]:8080"])),
+            node_port(Family::V4, 30008, reject()),
+            dns(FrontendKind::NodePort(Family::V4), "10.244.0.3:8080"),
+        ];
+        view([service("web", web)])
+    };
+    lab.node.run(move || {
+        let mut dataplane = Dataplane::open(asked).unwrap();
+        dataplane.sync(&services()).unwrap();
+        portolan_nft::sysctl::route_localnet().unwrap();
+    });
+    for address in ["127.0.0.1:30007", "127.5.5.5:30007"] {
+        lab.node.run(move || assert!(matches!(tcp(address), Tried::Answered(..)), "{address}"));
+    }
+    lab.node.run(move || {
+        assert_eq!(tcp("127.0.0.1:30008"), Tried::Refused);
+        assert_eq!(tcp("[::1]:30007"), Tried::Refused, "nobody listens there");
+        assert_eq!(udp("127.0.0.1:30054").as_deref(), Some("10.244.0.1"));
+    });
+    // A neighbour that sends to or as a loopback address gets nowhere.
+    lab.client.run(|| {
+        std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+        run("ip route del local 127.0.0.0/8 dev lo table local");
+        run("ip route del local 127.0.0.1 dev lo table local");
+        run("ip route add 127.0.0.1 via 172.30.0.11");
+        assert!(silent("127.0.0.1:30007"), "reached from outside");
+    });
 }
 
 fn host_firewall() {
