@@ -1,14 +1,15 @@
 //! What the agent calls: one value that keeps the kernel equal to the plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{NodeView, ServiceName};
+use model::{Family, NodeView, ServiceName};
 
+use crate::counters::{Counts, Sums};
 use crate::diff::diff;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::layout::{Layout, Spot, cleaned_spots};
-use crate::ruleset::{Op, Ruleset};
+use crate::layout::{Layout, Spot, cleaned_spots, counted};
+use crate::ruleset::{Data, Key, Op, Ruleset};
 use crate::stale::Stale;
 use crate::watch::Watch;
 
@@ -28,11 +29,19 @@ pub struct Settings {
     /// Node ports answer on 127.0.0.0/8 as well, to processes of this node only (D31). It needs
     /// [`crate::sysctl::route_localnet`] too. Nothing like it exists for ::1.
     pub localhost_node_ports: bool,
+    /// Count new connections, for [`Dataplane::counters`]. Without it nothing is counted and nothing
+    /// costs; with it the first packet of a connection costs a few additions more.
+    pub counters: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { masquerade_mark: 0x4000, drop_invalid: true, localhost_node_ports: false }
+        Self {
+            masquerade_mark: 0x4000,
+            drop_invalid: true,
+            localhost_node_ports: false,
+            counters: false,
+        }
     }
 }
 
@@ -84,6 +93,16 @@ pub trait Netfilter {
     /// # Errors
     /// When the kernel cannot be reached or refuses.
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error>;
+
+    /// The elements of a set, and how many packets have found each. A kernel that counts nothing
+    /// has none.
+    ///
+    /// # Errors
+    /// When the kernel cannot be reached or its answer not be read.
+    fn count(&mut self, family: Family, set: &str) -> Result<Vec<(Key, Data, u64)>, Error> {
+        let (_, _) = (family, set);
+        Ok(Vec::new())
+    }
 }
 
 /// Keeps nf_tables equal to the latest [`NodeView`].
@@ -96,6 +115,7 @@ pub struct Dataplane<N = Kernel> {
     layout: Option<Layout>,
     /// UDP and SCTP frontends whose connections have not been checked since they changed.
     unchecked: BTreeSet<Spot>,
+    sums: Sums,
     /// The tables have to be read back because a change may have gone unnoticed.
     disturbed: bool,
 }
@@ -122,7 +142,14 @@ impl Dataplane<Kernel> {
 impl<N: Netfilter> Dataplane<N> {
     /// Over any kernel.
     pub fn new(netfilter: N, settings: Settings) -> Self {
-        Self { netfilter, settings, layout: None, unchecked: BTreeSet::new(), disturbed: false }
+        Self {
+            netfilter,
+            settings,
+            layout: None,
+            unchecked: BTreeSet::new(),
+            sums: Sums::default(),
+            disturbed: false,
+        }
     }
 
     /// Makes the kernel do what the view says, in one transaction (D45).
@@ -200,6 +227,26 @@ impl<N: Netfilter> Dataplane<N> {
         let mut synced = self.repair()?;
         synced.forgotten = self.forget()?;
         Ok(synced)
+    }
+
+    /// What has happened to new connections, by Service; empty without [`Settings::counters`]. Sums only grow, whatever changes; what a Service counted between the
+    /// last call and a change of its endpoints may be lost.
+    ///
+    /// Reads all elements that count, so it costs as much as there are Services and endpoints.
+    ///
+    /// # Errors
+    /// When the kernel cannot be reached or its answer not be read.
+    pub fn counters(&mut self) -> Result<&BTreeMap<ServiceName, Counts>, Error> {
+        if let Some(layout) = self.layout.as_ref().filter(|_| self.settings.counters) {
+            for family in Family::ALL {
+                for set in counted() {
+                    let elements = self.netfilter.count(family, &set)?;
+                    self.sums.add(layout, family, &set, elements);
+                }
+            }
+        }
+        let layout = self.layout.as_ref();
+        Ok(self.sums.services(|name| layout.is_none_or(|layout| layout.has(name))))
     }
 
     /// Deletes our tables. New connections find no Service any more.

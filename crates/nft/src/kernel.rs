@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::layout::is_entry;
 use crate::netlink::batch::DUMP_INTERRUPTED;
 use crate::netlink::{self, Answer, Batch, Described, Message, Request};
-use crate::ruleset::{Op, Ruleset, Set, Table};
+use crate::ruleset::{Data, Key, Op, Ruleset, Set, Table};
 use crate::socket::Socket;
 use crate::stale::Stale;
 use crate::watch::{Watch, Watches};
@@ -153,7 +153,7 @@ impl Kernel {
                 Answer::Elements(elements) => Some(elements),
                 _ => None,
             });
-            set.elements = lists.flatten().collect();
+            set.elements = lists.flatten().map(|(key, data, _)| (key, data)).collect();
         }
         Ok(Some(table))
     }
@@ -200,6 +200,24 @@ impl Netfilter for Kernel {
 
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
         self.conntrack.forget(stale)
+    }
+
+    fn count(&mut self, family: Family, set: &str) -> Result<Vec<(Key, Data, u64)>, Error> {
+        for _ in 0..READ_TRIES {
+            match self.ask(Request::Elements(family, set))? {
+                Asked::Nothing => return Ok(Vec::new()),
+                Asked::Changed => {}
+                Asked::Answers(answers) => {
+                    let lists = answers.into_iter().filter_map(|answer| match answer {
+                        Answer::Elements(elements) => Some(elements),
+                        _ => None,
+                    });
+                    return Ok(lists.flatten().collect());
+                }
+            }
+        }
+        let reason = format!("{set} changed during all of {READ_TRIES} tries");
+        Err(Error::Answer { doing: "read counters", reason })
     }
 }
 

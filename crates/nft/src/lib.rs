@@ -18,6 +18,7 @@
 //! and traces packets through their rules.
 
 mod conntrack;
+mod counters;
 mod dataplane;
 mod diff;
 mod error;
@@ -34,6 +35,7 @@ pub mod sysctl;
 mod trace;
 mod watch;
 
+pub use counters::Counts;
 pub use dataplane::{Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;
 pub use error::Error;

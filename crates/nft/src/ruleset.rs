@@ -47,6 +47,8 @@ pub struct SetSpec {
     pub interval: bool,
     /// Whether packets add elements, which then time out.
     pub dynamic: bool,
+    /// Whether each element counts the packets that found it.
+    pub counter: bool,
 }
 
 /// What a map maps to.

@@ -1,10 +1,10 @@
 //! Which tracked UDP and SCTP connections a change may leave stale.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use model::{Family, Port, Protocol, ServiceView};
+use model::{Family, Protocol, ServiceView};
 
 use super::service::Spot;
 use super::{Changed, Layout, sets};
@@ -69,11 +69,10 @@ pub(crate) fn cleaned_spots(ruleset: &Ruleset) -> Vec<Spot> {
     for (family, table) in ruleset {
         let keys = |name| table.sets.get(&name).into_iter().flat_map(|set| set.elements.keys());
         for set in sets::entries(false) {
-            spots.extend(keys(set).filter_map(|key| parse(*family, &key.start)));
+            spots.extend(keys(set).filter_map(|key| parse(*family, false, &key.start)));
         }
         for set in sets::entries(true) {
-            let ports = keys(set).filter_map(|key| parse_port(&key.start));
-            spots.extend(ports.map(|(protocol, port)| Spot::NodePort(*family, protocol, port)));
+            spots.extend(keys(set).filter_map(|key| parse(*family, true, &key.start)));
         }
     }
     spots
@@ -88,19 +87,11 @@ fn is_cleaned(protocol: Protocol) -> bool {
     protocol != Protocol::Tcp
 }
 
-fn parse(family: Family, key: &[u8]) -> Option<Spot> {
-    let (address, rest): (IpAddr, _) = match family {
-        Family::V4 => key.split_first_chunk::<4>().map(|(bytes, rest)| ((*bytes).into(), rest))?,
-        Family::V6 => key.split_first_chunk::<16>().map(|(bytes, rest)| ((*bytes).into(), rest))?,
+/// If the protocol is UDP or SCTP.
+fn parse(family: Family, node_port: bool, key: &[u8]) -> Option<Spot> {
+    let (spot, _) = Spot::parse(family, node_port, key)?;
+    let (Spot::Frontend(_, protocol, _) | Spot::NodePort(_, protocol, _)) = spot else {
+        return None;
     };
-    let (protocol, port) = parse_port(rest)?;
-    Some(Spot::Frontend(address, protocol, port))
-}
-
-/// Of `protocol . port`, if the protocol is UDP or SCTP.
-fn parse_port(key: &[u8]) -> Option<(Protocol, Port)> {
-    let (number, port) = (key.first()?, key.get(4..6)?);
-    let cleaned = [Protocol::Udp, Protocol::Sctp].into_iter();
-    let protocol = cleaned.into_iter().find(|known| known.number() == *number)?;
-    Some((protocol, Port::new(u16::from_be_bytes(port.try_into().ok()?))?))
+    is_cleaned(protocol).then_some(spot)
 }

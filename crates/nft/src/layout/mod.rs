@@ -21,6 +21,7 @@
 mod bytes;
 mod chains;
 mod connections;
+mod counts;
 mod draw;
 mod packet;
 mod place;
@@ -36,10 +37,11 @@ use model::{Family, NodeContext, NodeView, ServiceName, ServiceView};
 use self::bytes::Bytes;
 use self::chains::Fixed;
 pub(crate) use self::connections::cleaned_spots;
+pub(crate) use self::counts::Counted;
 use self::draw::{List, Pick};
 pub(crate) use self::service::Spot;
 use self::service::{Contribution, spots};
-pub(crate) use self::sets::is_entry;
+pub(crate) use self::sets::{counted, is_entry};
 use crate::dataplane::Settings;
 use crate::diff::{diff, diff_elements, merge};
 use crate::expr::Name;
@@ -125,6 +127,11 @@ impl Layout {
         Update { operations, cleaned }
     }
 
+    /// Whether a Service is in the view.
+    pub(crate) fn has(&self, name: &ServiceName) -> bool {
+        self.services.contains_key(name)
+    }
+
     /// Everything that the tables have to hold.
     pub fn ruleset(&self) -> Ruleset {
         let mut contribution = self.contribution(self.services.keys());
@@ -136,7 +143,7 @@ impl Layout {
 
     fn table(&self, family: Family, contribution: &mut Contribution) -> Table {
         let mut chains = chains::constant(family, &self.fixed);
-        let mut specs = sets::specs(family);
+        let mut specs = sets::specs(family, self.settings.counters);
         for list in List::ALL {
             chains.insert(list.chain().into(), Chain::default());
         }

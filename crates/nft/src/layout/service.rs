@@ -1,7 +1,7 @@
 //! What one Service adds to the sets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use model::{
@@ -37,6 +37,20 @@ impl Spot {
                 Self::NodePort(family, frontend.protocol, frontend.port)
             }
         }
+    }
+
+    /// Reads the key of a frontend or node port, and returns what follows it.
+    pub(crate) fn parse(family: Family, node_port: bool, key: &[u8]) -> Option<(Self, &[u8])> {
+        let (address, rest) = if node_port { (None, key) } else { read_address(family, key)? };
+        let (bytes, rest) = rest.split_first_chunk::<8>()?;
+        let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        let protocol = known.into_iter().find(|known| known.number() == bytes[0])?;
+        let port = Port::new(u16::from_be_bytes([bytes[4], bytes[5]]))?;
+        let spot = match address {
+            Some(address) => Self::Frontend(address, protocol, port),
+            None => Self::NodePort(family, protocol, port),
+        };
+        Some((spot, rest))
     }
 
     fn family(self) -> Family {
@@ -263,6 +277,23 @@ fn service_ports<'a>(frontends: &BTreeMap<Spot, &'a Frontend>) -> BTreeMap<Servi
         names.entry((family, &frontend.port_name, frontend.protocol)).or_insert(name);
     }
     names
+}
+
+/// Reads an endpoint's address and port.
+pub(crate) fn parse_endpoint(family: Family, bytes: &[u8]) -> Option<SocketAddr> {
+    let (address, rest) = read_address(family, bytes)?;
+    let port = u16::from_be_bytes(*rest.first_chunk()?);
+    Some(SocketAddr::new(address?, port))
+}
+
+fn read_address(family: Family, bytes: &[u8]) -> Option<(Option<IpAddr>, &[u8])> {
+    let (address, rest) = match family {
+        Family::V4 => bytes.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        Family::V6 => {
+            bytes.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?
+        }
+    };
+    Some((Some(address), rest))
 }
 
 fn endpoint(backend: &Backend) -> Bytes {

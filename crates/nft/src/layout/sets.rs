@@ -2,7 +2,7 @@
 
 use model::Family;
 
-use super::draw::{Entry, Mark, Pick};
+use super::draw::{Entry, List, Mark, Pick};
 use crate::expr::Name;
 use crate::ruleset::{DataSpec, Field, SetSpec};
 
@@ -67,8 +67,16 @@ pub(crate) fn of_pick(family: Family, pick: Pick) -> SetSpec {
     set(if pick.from.node_port { &frontend[1..] } else { &frontend })
 }
 
+/// The sets whose elements tell, if they count, what happens to new connections. None of them is
+/// looked at for a packet of a connection that exists.
+pub(crate) fn counted() -> impl Iterator<Item = Name> {
+    let lists = List::ALL.into_iter().flat_map(|list| [list.endpoints(), list.usable()]);
+    let ranges = [RESTRICTED, ALLOWED_SOURCES];
+    entries(false).chain(entries(true)).chain(lists).chain(ranges)
+}
+
 /// The sets of a family's table that exist whatever the Services.
-pub(crate) fn specs(family: Family) -> Vec<(Name, SetSpec)> {
+pub(crate) fn specs(family: Family, counters: bool) -> Vec<(Name, SetSpec)> {
     let ip = address_field(family);
     let frontend = [ip, Field::Proto, Field::Port];
     let node_port = [Field::Proto, Field::Port];
@@ -96,7 +104,11 @@ pub(crate) fn specs(family: Family) -> Vec<(Name, SetSpec)> {
         (PORT_USABLE, with_endpoint(&node_port)),
         (PORT_LOCAL_USABLE, with_endpoint(&node_port)),
     ];
-    frontends.chain(node_ports).chain(others).collect()
+    let mut specs: Vec<_> = frontends.chain(node_ports).chain(others).collect();
+    for (name, spec) in &mut specs {
+        spec.counter = counters && counted().any(|counted| counted == *name);
+    }
+    specs
 }
 
 fn address_field(family: Family) -> Field {
@@ -111,7 +123,13 @@ fn joined(first: &[Field], second: &[Field]) -> Vec<Field> {
 }
 
 fn set(key: &[Field]) -> SetSpec {
-    SetSpec { key: key.to_vec(), data: DataSpec::None, interval: false, dynamic: false }
+    SetSpec {
+        key: key.to_vec(),
+        data: DataSpec::None,
+        interval: false,
+        dynamic: false,
+        counter: false,
+    }
 }
 
 fn map(key: &[Field], data: &[Field]) -> SetSpec {

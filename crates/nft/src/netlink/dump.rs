@@ -4,7 +4,7 @@ use model::Family;
 
 use super::abi::*;
 use super::batch::{ACK, DUMP, REQUEST, hook_number, kind_name};
-use super::set::{decode_element, decode_spec};
+use super::set::{decode_count, decode_element, decode_spec};
 use super::{Attributes, Message, Writer, expression, protocol_family};
 use crate::expr::Name;
 use crate::ruleset::{Base, Chain, ChainKind, Data, Hook, Key, Rule, SetSpec, TABLE};
@@ -39,8 +39,8 @@ pub(crate) enum Answer {
     Rule(Name, Rule),
     /// A set, without its elements.
     Set(Name, SetSpec),
-    /// Elements.
-    Elements(Vec<(Key, Data)>),
+    /// Elements, and how many packets have found each.
+    Elements(Vec<(Key, Data, u64)>),
     /// Something of ours has been deleted (events only).
     Gone,
     /// Belongs to another table.
@@ -119,7 +119,11 @@ pub(crate) fn decode(message: Message<'_>) -> Option<Answer> {
         NFT_MSG_NEWSETELEM => {
             let elements = attributes.nested(NFTA_SET_ELEM_LIST_ELEMENTS).into_iter().flatten();
             elements
-                .map(|(_, element)| decode_element(Attributes::of(element)))
+                .map(|(_, element)| {
+                    let element = Attributes::of(element);
+                    let (key, data) = decode_element(element)?;
+                    Some((key, data, decode_count(element)))
+                })
                 .collect::<Option<_>>()
                 .map(Answer::Elements)
         }

@@ -61,7 +61,12 @@ fn collect(message: Message<'_>, tables: &mut Ruleset) {
         Answer::Elements(elements) => {
             let attributes = message.attributes();
             let name = attributes.string(super::abi::NFTA_SET_ELEM_LIST_SET).unwrap();
-            table.sets.get_mut(name).unwrap().elements.extend(elements);
+            table
+                .sets
+                .get_mut(name)
+                .unwrap()
+                .elements
+                .extend(elements.into_iter().map(|(key, data, _)| (key, data)));
         }
         Answer::Table | Answer::Gone | Answer::NotOurs | Answer::Generation(_) => {}
     }

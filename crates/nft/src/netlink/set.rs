@@ -19,6 +19,9 @@ pub(crate) fn encode_spec(writer: &mut Writer, spec: &SetSpec, id: u32) {
         DataSpec::Verdict => writer.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
     }
     writer.number(NFTA_SET_ID, id);
+    if spec.counter {
+        writer.nested(NFTA_SET_EXPR, |writer| writer.string(NFTA_EXPR_NAME, COUNTER));
+    }
     writer.nested(NFTA_SET_DESC, |writer| {
         if spec.dynamic {
             writer.number(NFTA_SET_DESC_SIZE, DYNAMIC_SIZE);
@@ -48,6 +51,9 @@ pub(crate) fn decode_spec(set: Attributes<'_>) -> Option<SetSpec> {
         data,
         interval: flags & NFT_SET_INTERVAL != 0,
         dynamic: flags & NFT_SET_EVAL != 0,
+        counter: set
+            .nested(NFTA_SET_EXPR)
+            .is_some_and(|expression| expression.string(NFTA_EXPR_NAME) == Some(COUNTER)),
     })
 }
 
@@ -66,6 +72,13 @@ pub(crate) fn encode_element(writer: &mut Writer, key: &Key, data: &Data) {
             }
         }
     });
+}
+
+/// How many packets have found the element inside an `NFTA_LIST_ELEM`; 0 if it does not count.
+pub(crate) fn decode_count(element: Attributes<'_>) -> u64 {
+    let counter = element.nested(NFTA_SET_ELEM_EXPR).and_then(|one| one.nested(NFTA_EXPR_DATA));
+    let packets = counter.and_then(|counter| counter.get(NFTA_COUNTER_PACKETS));
+    packets.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Reads the element inside an `NFTA_LIST_ELEM`.
@@ -134,5 +147,7 @@ fn type_number(field: Field) -> u32 {
 const FIELDS: [Field; 5] = [Field::Ipv4, Field::Ipv6, Field::Proto, Field::Port, Field::Number];
 /// `TYPE_BITS` of nftables' `include/datatype.h`.
 const TYPE_BITS: u32 = 6;
+/// `linux/net/netfilter/nft_counter.c`.
+const COUNTER: &str = "counter";
 /// Clients that session affinity remembers at most; the kernel wants a bound.
 const DYNAMIC_SIZE: u32 = 1 << 18;
