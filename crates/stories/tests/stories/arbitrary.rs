@@ -23,7 +23,8 @@ const PORTS: [u16; 3] = [53, 80, 81];
 const NODES: [&str; 2] = ["node1", "node2"];
 const ZONES: [&str; 2] = ["zone-a", "zone-b"];
 const NODE: [&str; 2] = ["172.30.0.11", "fd00:30::11"];
-const VIPS: [&str; 4] = ["172.30.0.192", "172.30.0.193", "fd00:30::c000", "fd00:30::c001"];
+pub(crate) const VIPS: [&str; 4] =
+    ["172.30.0.192", "172.30.0.193", "fd00:30::c000", "fd00:30::c001"];
 const EXTERNAL: [&str; 4] = ["203.0.113.9", "172.30.0.11", "2001:db8::9", "fd00:30::11"];
 /// Two endpoints on the node, one on another, and the node itself (a pod on the host network).
 const ENDPOINTS_V4: [&str; 4] = ["10.244.1.2", "10.244.1.3", "10.244.2.2", "172.30.0.11"];

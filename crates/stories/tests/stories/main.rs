@@ -52,7 +52,7 @@ fn every_story_holds_in_the_tables() {
 
 #[test]
 fn every_story_holds_in_the_kernel() {
-    if let Err(reason) = in_kernel::enter() {
+    if let Err(reason) = in_kernel::enter("every_story_holds_inside_the_namespaces") {
         for story in stories() {
             testkit::skip(&format!("{} in the kernel", story.name), &reason);
         }

@@ -9,6 +9,7 @@
 //! at: a packet that leaks past the rules is answered by the wrong one instead of looking refused.
 
 mod knock;
+mod random;
 mod serve;
 mod topology;
 
@@ -26,14 +27,11 @@ use crate::in_model::World;
 use crate::story::{Action, Expected, Origin, Story};
 use model::Protocol;
 
-/// Name of the test that runs inside.
-const INSIDE: &str = "every_story_holds_inside_the_namespaces";
-
 /// How a process gets namespaces of its own: as anybody, or as root where users may not.
 const WAYS: [&[&str]; 2] = [&["--user", "--map-root-user", "--net"], &["--net"]];
 
-/// Runs [`INSIDE`] as root of new namespaces; the reason if there is no way.
-pub(crate) fn enter() -> Result<(), String> {
+/// Runs an ignored test of this program as root of new namespaces; the reason if there is no way.
+pub(crate) fn enter(inside: &str) -> Result<(), String> {
     if testkit::program("ip").is_none() {
         return Err("the program ip (iproute2) is missing".to_owned());
     }
@@ -50,10 +48,10 @@ pub(crate) fn enter() -> Result<(), String> {
     let status = Command::new(&unshare)
         .args(*way)
         .arg(program)
-        .args([INSIDE, "--exact", "--ignored", "--nocapture"])
+        .args([inside, "--exact", "--ignored", "--nocapture"])
         .status()
         .unwrap();
-    assert!(status.success(), "stories failed in the kernel, see above");
+    assert!(status.success(), "{inside} failed in the kernel, see above");
     Ok(())
 }
 
@@ -115,7 +113,10 @@ const AT_ONCE: Duration = Duration::from_millis(950);
 
 impl Stage {
     fn set(story: &Story, world: &World) -> Self {
-        let topology = Topology::of(story, world);
+        Self::on(Topology::of(story, world), world)
+    }
+
+    fn on(topology: Topology, world: &World) -> Self {
         let dataplane = topology.node.run(|| Dataplane::open(Settings::default()).unwrap());
         let mut stage = Self { topology, dataplane };
         stage.sync(world);

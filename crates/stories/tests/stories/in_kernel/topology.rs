@@ -47,9 +47,24 @@ struct Names {
 impl Topology {
     /// Builds everything that the story needs around the node that handles packets now.
     pub(crate) fn of(story: &Story, world: &World) -> Self {
+        let objects = story.objects();
+        let objects = objects.iter().filter_map(|value| wire::to_model::object(value).ok());
+        let packets = story.steps.iter().filter_map(|step| match &step.action {
+            Action::Packet { from, to, protocol, .. } => Some((from.clone(), *to, *protocol)),
+            _ => None,
+        });
+        Self::around(world, objects, packets)
+    }
+
+    /// Builds everything that these objects and packets name.
+    pub(crate) fn around(
+        world: &World,
+        objects: impl Iterator<Item = Object>,
+        packets: impl Iterator<Item = (Origin, SocketAddr, Protocol)>,
+    ) -> Self {
         let node = &world.cluster.nodes[world.node.as_str()];
         let own: BTreeSet<IpAddr> = node.internal_ips.iter().copied().collect();
-        let names = names(story, &node.pod_cidrs, &own);
+        let names = names(objects, packets, &node.pod_cidrs, &own);
         let gateways: BTreeSet<IpAddr> =
             node.pod_cidrs.iter().filter_map(|network| network.hosts().next()).collect();
         let place = |addresses| Place { namespace: Namespace::new(), addresses };
@@ -86,6 +101,10 @@ impl Topology {
     fn connect(&self, own: &BTreeSet<IpAddr>, gateways: &BTreeSet<IpAddr>) {
         for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             self.node.set(key, "1");
+        }
+        // Otherwise refusals by ICMP become silence after a few.
+        for key in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
+            self.node.set(key, "0");
         }
         let neighbour = |device: &str, namespace: &Namespace, here: &BTreeSet<IpAddr>| {
             self.node.connect(device, namespace, "eth0");
@@ -213,11 +232,16 @@ fn nodad(address: IpAddr) -> &'static str {
     if address.is_ipv6() { " nodad" } else { "" }
 }
 
-fn names(story: &Story, own_pods: &[IpNet], node: &BTreeSet<IpAddr>) -> Names {
+fn names(
+    objects: impl Iterator<Item = Object>,
+    packets: impl Iterator<Item = (Origin, SocketAddr, Protocol)>,
+    own_pods: &[IpNet],
+    node: &BTreeSet<IpAddr>,
+) -> Names {
     let mut names = Names::default();
     let is_own = |address: &IpAddr| own_pods.iter().any(|network| network.contains(address));
-    for value in story.objects() {
-        let Ok(Object::EndpointSlice(slice)) = wire::to_model::object(&value) else { continue };
+    for object in objects {
+        let Object::EndpointSlice(slice) = object else { continue };
         for port in &slice.ports {
             for endpoint in &slice.endpoints {
                 let (Some(number), Some(address)) = (port.port, endpoint.addresses.first()) else {
@@ -236,9 +260,8 @@ fn names(story: &Story, own_pods: &[IpNet], node: &BTreeSet<IpAddr>) -> Names {
             names.remote.insert(address);
         }
     }
-    for step in &story.steps {
-        let Action::Packet { from, to, protocol, .. } = &step.action else { continue };
-        names.destinations.insert((protocol.number(), *to));
+    for (from, to, protocol) in packets {
+        names.destinations.insert((protocol.number(), to));
         let source = from.address(to.ip(), to.ip());
         match from {
             Origin::Pod(_) => names.pods.insert(source),
