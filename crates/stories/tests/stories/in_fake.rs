@@ -36,7 +36,7 @@ pub(crate) fn run(story: &Story, seed: u64, refused: &mut usize) -> Vec<String> 
 }
 
 /// A fake kernel that refuses about every tenth transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Flaky {
     pub(crate) fake: Fake,
     /// How many it has refused.

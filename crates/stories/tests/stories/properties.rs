@@ -34,19 +34,33 @@ proptest! {
         contexts in proptest::collection::vec(arbitrary::context(), 1..3),
         packets in proptest::collection::vec(arbitrary::packet(), 1..20),
         doubled in any::<bool>(),
+        killed in proptest::collection::vec(any::<Index>(), 0..3),
         seed in any::<u64>(),
     ) {
         let mut now = Cluster::default();
         let mut planner = plan::Planner::new(contexts[0].clone());
         let kernel = Flaky::new(Fake::new(contexts[0].node_addresses.clone()), seed);
         let mut dataplane = Dataplane::new(kernel, Settings::default());
-        for change in changes(&objects, &later, &deleted) {
+        let changes = changes(&objects, &later, &deleted);
+        let killed: BTreeSet<usize> =
+            killed.iter().filter(|_| !changes.is_empty()).map(|at| at.index(changes.len())).collect();
+        for (at, change) in changes.into_iter().enumerate() {
+            if killed.contains(&at) {
+                // The process is gone with all that it knew; the kernel is not.
+                planner = plan::Planner::new(contexts[0].clone());
+                dataplane = Dataplane::new(dataplane.netfilter().clone(), Settings::default());
+            }
             for _ in 0..=usize::from(doubled) {
                 let dirty = plan::affected(&now, &change);
                 now.apply(change.clone());
                 planner.update(&now, &contexts[0], &dirty);
                 // A refused transaction is left to the sync after the next change.
-                let _ = dataplane.sync(planner.view());
+                if dataplane.sync(planner.view()).is_ok() && contexts.len() == 1 {
+                    // Every instant is right, not only the last.
+                    for packet in packets.iter().take(2) {
+                        agree(&now, planner.view(), &dataplane.netfilter().fake, packet)?;
+                    }
+                }
             }
         }
         // D49: the node itself changes as well: its addresses, its zone, its detector.
