@@ -167,8 +167,8 @@ impl<N: Netfilter> Dataplane<N> {
     }
 
     /// As [`Self::sync`], when the caller knows which Services may differ from the view of the last
-    /// successful call (what `plan::Planner::update` returned since then). The cost does not grow
-    /// with the number of the others.
+    /// call, whether that succeeded or not (what `plan::Planner::update` has returned since then).
+    /// The cost does not grow with the number of the others.
     ///
     /// # Errors
     /// As [`Self::sync`].

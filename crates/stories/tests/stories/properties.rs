@@ -53,9 +53,9 @@ proptest! {
             for _ in 0..=usize::from(doubled) {
                 let dirty = plan::affected(&now, &change);
                 now.apply(change.clone());
-                planner.update(&now, &contexts[0], &dirty);
+                let names = planner.update(&now, &contexts[0], &dirty);
                 // A refused transaction is left to the sync after the next change.
-                if dataplane.sync(planner.view()).is_ok() && contexts.len() == 1 {
+                if dataplane.sync_services(planner.view(), &names).is_ok() && contexts.len() == 1 {
                     // Every instant is right, not only the last.
                     for packet in packets.iter().take(2) {
                         agree(&now, planner.view(), &dataplane.netfilter().fake, packet)?;
