@@ -74,6 +74,9 @@ pub struct Sent {
     pub disturbed: bool,
 }
 
+/// Service ports, as the affinity map names them, and how many milliseconds they remember a client.
+pub type Affinity = BTreeMap<Box<[u8]>, u64>;
+
 /// The few narrow calls behind which a kernel sits: the real one or [`crate::Fake`].
 pub trait Netfilter {
     /// Carries out all operations as one transaction, or none.
@@ -93,6 +96,16 @@ pub trait Netfilter {
     /// # Errors
     /// When the kernel cannot be reached or refuses.
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error>;
+
+    /// Changes how long clients of some Service ports are remembered (D18). A kernel that never
+    /// forgets has nothing to do.
+    ///
+    /// # Errors
+    /// When the kernel refuses or cannot be reached.
+    fn retime(&mut self, family: Family, affinity: &Affinity) -> Result<(), Error> {
+        let (_, _) = (family, affinity);
+        Ok(())
+    }
 
     /// The elements of a set, and how many packets have found each. A kernel that counts nothing
     /// has none.
@@ -193,6 +206,7 @@ impl<N: Netfilter> Dataplane<N> {
                 match self.commit(&update.operations, false) {
                     Ok(synced) => {
                         self.layout = Some(layout);
+                        self.retime(&update.retimed);
                         synced
                     }
                     Err(error) => {
@@ -307,6 +321,16 @@ impl<N: Netfilter> Dataplane<N> {
         let Sent { messages, bytes, disturbed } = sent;
         self.disturbed |= disturbed;
         Ok(Synced { messages, bytes, added, removed, repaired: found, forgotten: 0 })
+    }
+
+    /// Not worth failing for: it ends with the old timeout.
+    fn retime(&mut self, changed: &BTreeMap<Family, Affinity>) {
+        for (family, affinity) in changed {
+            if let Err(error) = self.netfilter.retime(*family, affinity) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "clients are remembered for as long as before");
+            }
+        }
     }
 
     fn forget(&mut self) -> Result<usize, Error> {

@@ -159,6 +159,8 @@ fn apply(tables: &mut Ruleset, operation: &Op) -> Option<()> {
                 }
             }
         }
+        // It remembers for ever, see `connect`.
+        Op::AddTimed(..) => {}
         Op::DeleteElements(family, name, keys) => {
             let set = tables.get_mut(family)?.sets.get_mut(name)?;
             for key in keys {

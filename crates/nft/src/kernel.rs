@@ -5,12 +5,12 @@ use std::io;
 use model::Family;
 
 use crate::conntrack::Conntrack;
-use crate::dataplane::{Netfilter, Sent};
+use crate::dataplane::{Affinity, Netfilter, Sent};
 use crate::error::Error;
-use crate::layout::is_entry;
+use crate::layout::{AFFINITY, is_entry};
 use crate::netlink::batch::DUMP_INTERRUPTED;
-use crate::netlink::{self, Answer, Batch, Described, Message, Request};
-use crate::ruleset::{Data, Key, Op, Ruleset, Set, Table};
+use crate::netlink::{self, Answer, Batch, Described, Element, Message, Request};
+use crate::ruleset::{Data, Key, Life, Op, Ruleset, Set, Table};
 use crate::socket::Socket;
 use crate::stale::Stale;
 use crate::watch::{Watch, Watches};
@@ -153,7 +153,7 @@ impl Kernel {
                 Answer::Elements(elements) => Some(elements),
                 _ => None,
             });
-            set.elements = lists.flatten().map(|(key, data, _)| (key, data)).collect();
+            set.elements = lists.flatten().map(|element| (element.key, element.data)).collect();
         }
         Ok(Some(table))
     }
@@ -203,6 +203,26 @@ impl Netfilter for Kernel {
     }
 
     fn count(&mut self, family: Family, set: &str) -> Result<Vec<(Key, Data, u64)>, Error> {
+        let elements = self.elements(family, set)?.into_iter();
+        Ok(elements.map(|element| (element.key, element.data, element.count)).collect())
+    }
+
+    fn retime(&mut self, family: Family, affinity: &Affinity) -> Result<(), Error> {
+        let mut tries = 0..READ_TRIES;
+        loop {
+            let operations = retimed(family, affinity, self.elements(family, &AFFINITY)?);
+            // What ends or begins by itself meanwhile makes the kernel refuse.
+            match self.commit(&operations) {
+                Err(error) if tries.next().is_none() => return Err(error),
+                Err(_) => {}
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Kernel {
+    fn elements(&mut self, family: Family, set: &str) -> Result<Vec<Element>, Error> {
         for _ in 0..READ_TRIES {
             match self.ask(Request::Elements(family, set))? {
                 Asked::Nothing => return Ok(Vec::new()),
@@ -217,8 +237,27 @@ impl Netfilter for Kernel {
             }
         }
         let reason = format!("{set} changed during all of {READ_TRIES} tries");
-        Err(Error::Answer { doing: "read counters", reason })
+        Err(Error::Answer { doing: "read elements", reason })
     }
+}
+
+/// Gives what clients remember of some Service ports the life that it would have had with the new
+/// timeout from the last connection on.
+fn retimed(family: Family, affinity: &Affinity, elements: Vec<Element>) -> Vec<Op> {
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    for Element { key, data, life, .. } in elements {
+        let port = affinity.iter().find(|(port, _)| key.start.ends_with(port));
+        let Some((_, whole)) = port.filter(|(_, whole)| **whole != life.whole) else { continue };
+        let since = life.whole.saturating_sub(life.left);
+        if let Some(left) = whole.checked_sub(since).filter(|left| *left > 0) {
+            come.push((key.clone(), data, Life { whole: *whole, left }));
+        }
+        gone.push(key);
+    }
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    vec![Op::DeleteElements(family, AFFINITY, gone), Op::AddTimed(family, AFFINITY, come)]
 }
 
 enum Asked {

@@ -36,7 +36,7 @@ mod trace;
 mod watch;
 
 pub use counters::Counts;
-pub use dataplane::{Dataplane, Netfilter, Sent, Settings, Synced};
+pub use dataplane::{Affinity, Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;
 pub use error::Error;
 pub use fake::Fake;

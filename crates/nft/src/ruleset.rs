@@ -125,6 +125,15 @@ pub enum Data {
     Verdict(Verdict),
 }
 
+/// How long an element of a dynamic map lives, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Life {
+    /// From its last renewal.
+    pub whole: u64,
+    /// From now.
+    pub left: u64,
+}
+
 /// A chain.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Chain {
@@ -193,6 +202,8 @@ pub enum Op {
     DeleteSet(Family, Name),
     /// Adds elements that are not there yet.
     AddElements(Family, Name, Vec<(Key, Data)>),
+    /// Add elements that time out, of a dynamic map.
+    AddTimed(Family, Name, Vec<(Key, Data, Life)>),
     /// Deletes elements that are there.
     DeleteElements(Family, Name, Vec<Key>),
 }

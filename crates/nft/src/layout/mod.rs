@@ -41,8 +41,8 @@ pub(crate) use self::counts::Counted;
 use self::draw::{List, Pick};
 pub(crate) use self::service::Spot;
 use self::service::{Contribution, spots};
-pub(crate) use self::sets::{counted, is_entry};
-use crate::dataplane::Settings;
+pub(crate) use self::sets::{AFFINITY, counted, is_entry};
+use crate::dataplane::{Affinity, Settings};
 use crate::diff::{diff, diff_elements, merge};
 use crate::expr::Name;
 use crate::ruleset::{Chain, Data, Elements, Key, Op, Ruleset, Set, Table};
@@ -74,6 +74,8 @@ pub struct Update {
     pub operations: Vec<Op>,
     /// UDP and SCTP frontends that came, went or changed.
     pub(crate) cleaned: Vec<Spot>,
+    /// Service ports whose affinity has another timeout (D18).
+    pub(crate) retimed: BTreeMap<Family, Affinity>,
 }
 
 /// One Service before and after; `None` where it does not exist.
@@ -124,7 +126,7 @@ impl Layout {
             if same_node { self.update_services(&changed) } else { self.update_all(view) };
         let cleaned =
             changed.iter().flat_map(|(_, changed)| connections::changed(changed)).collect();
-        Update { operations, cleaned }
+        Update { operations, cleaned, retimed: retimed(&changed) }
     }
 
     /// Whether a Service is in the view.
@@ -282,6 +284,21 @@ impl Layout {
         }
         contribution
     }
+}
+
+fn retimed(changed: &[(ServiceName, Changed)]) -> BTreeMap<Family, Affinity> {
+    let mut all: BTreeMap<Family, Affinity> = BTreeMap::new();
+    for (_, Changed { old, new }) in changed {
+        let (Some(old), Some(new)) = (old, new) else { continue };
+        let old = service::timeouts(old);
+        for ((family, port), seconds) in service::timeouts(new) {
+            let before = old.get(&(family, port.clone()));
+            if before.is_some_and(|before| *before != seconds) {
+                all.entry(family).or_default().insert(port, u64::from(seconds) * 1000);
+            }
+        }
+    }
+    all
 }
 
 /// Deletions first: an element whose data changes is deleted and added.

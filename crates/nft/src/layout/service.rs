@@ -279,6 +279,19 @@ fn service_ports<'a>(frontends: &BTreeMap<Spot, &'a Frontend>) -> BTreeMap<Servi
     names
 }
 
+/// Service ports with affinity, as the map names them, and their timeouts in seconds.
+pub(crate) fn timeouts(service: &ServiceView) -> BTreeMap<(Family, Box<[u8]>), u32> {
+    let frontends = service.frontends.iter().map(|frontend| (Spot::of(frontend), frontend));
+    let frontends: BTreeMap<Spot, &Frontend> = frontends.collect();
+    let names = service_ports(&frontends);
+    let of_frontend = frontends.iter().filter_map(|(spot, frontend)| {
+        let family = spot.family();
+        let name = names.get(&(family, &frontend.port_name, frontend.protocol))?;
+        Some(((family, name.key().start), frontend.affinity?.timeout_seconds))
+    });
+    of_frontend.collect()
+}
+
 /// Reads an endpoint's address and port.
 pub(crate) fn parse_endpoint(family: Family, bytes: &[u8]) -> Option<SocketAddr> {
     let (address, rest) = read_address(family, bytes)?;

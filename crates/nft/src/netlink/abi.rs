@@ -69,6 +69,8 @@ pub(crate) const NFT_SET_CONCAT: u32 = 0x80;
 // enum nft_set_elem_attributes, nft_set_elem_list_attributes
 pub(crate) const NFTA_SET_ELEM_KEY: u16 = 1;
 pub(crate) const NFTA_SET_ELEM_DATA: u16 = 2;
+pub(crate) const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub(crate) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 pub(crate) const NFTA_SET_ELEM_EXPR: u16 = 7;
 pub(crate) const NFTA_SET_ELEM_KEY_END: u16 = 10;
 pub(crate) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;

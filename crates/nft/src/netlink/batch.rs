@@ -9,7 +9,7 @@ use super::expression;
 use super::set::{encode_element, encode_spec};
 use super::{Open, Writer, protocol_family};
 use crate::expr::Name;
-use crate::ruleset::{Base, ChainKind, Data, Hook, Key, Op, Rule, SetSpec, TABLE};
+use crate::ruleset::{Base, ChainKind, Data, Hook, Key, Life, Op, Rule, SetSpec, TABLE};
 
 /// One transaction, ready to send.
 pub(crate) struct Batch {
@@ -65,6 +65,7 @@ impl fmt::Display for Described<'_> {
             Op::AddSet(family, name, _) => ("add set", family, Some(name)),
             Op::DeleteSet(family, name) => ("delete set", family, Some(name)),
             Op::AddElements(family, name, _) => ("add elements to set", family, Some(name)),
+            Op::AddTimed(family, name, _) => ("add timed elements to set", family, Some(name)),
             Op::DeleteElements(family, name, _) => ("delete elements of set", family, Some(name)),
         };
         let family = match family {
@@ -80,6 +81,7 @@ impl fmt::Display for Described<'_> {
 enum Part<'a> {
     Whole(&'a Op),
     Add(Family, &'a Name, &'a [(Key, Data)]),
+    AddTimed(Family, &'a Name, &'a [(Key, Data, Life)]),
     Delete(Family, &'a Name, &'a [Key]),
 }
 
@@ -89,6 +91,7 @@ impl Part<'_> {
         match self {
             Self::Whole(_) => WHOLE_BYTES,
             Self::Add(_, _, elements) => elements.len() * ELEMENT_BYTES + WHOLE_BYTES,
+            Self::AddTimed(_, _, elements) => elements.len() * ELEMENT_BYTES + WHOLE_BYTES,
             Self::Delete(_, _, keys) => keys.len() * ELEMENT_BYTES + WHOLE_BYTES,
         }
     }
@@ -99,6 +102,10 @@ fn parts(operation: &Op) -> Box<dyn Iterator<Item = Part<'_>> + '_> {
         Op::AddElements(family, set, elements) => {
             let chunks = elements.chunks(ELEMENTS_PER_MESSAGE);
             Box::new(chunks.map(|chunk| Part::Add(*family, set, chunk)))
+        }
+        Op::AddTimed(family, set, elements) => {
+            let chunks = elements.chunks(ELEMENTS_PER_MESSAGE);
+            Box::new(chunks.map(|chunk| Part::AddTimed(*family, set, chunk)))
         }
         Op::DeleteElements(family, set, keys) => {
             let chunks = keys.chunks(ELEMENTS_PER_MESSAGE);
@@ -146,12 +153,19 @@ impl Encoder {
         match part {
             Part::Add(family, set, elements) => {
                 self.elements(NFT_MSG_NEWSETELEM, *family, set, |writer| {
-                    elements.iter().for_each(|(key, data)| encode_element(writer, key, data));
+                    elements.iter().for_each(|(key, data)| encode_element(writer, key, data, None));
+                });
+            }
+            Part::AddTimed(family, set, elements) => {
+                self.elements(NFT_MSG_NEWSETELEM, *family, set, |writer| {
+                    for (key, data, life) in *elements {
+                        encode_element(writer, key, data, Some(*life));
+                    }
                 });
             }
             Part::Delete(family, set, keys) => {
                 self.elements(NFT_MSG_DELSETELEM, *family, set, |writer| {
-                    keys.iter().for_each(|key| encode_element(writer, key, &Data::None));
+                    keys.iter().for_each(|key| encode_element(writer, key, &Data::None, None));
                 });
             }
             Part::Whole(operation) => self.whole(operation),
@@ -186,7 +200,7 @@ impl Encoder {
             Op::DeleteSet(family, name) => {
                 self.put(NFT_MSG_DELSET, REQUEST, *family, |w| set(w, name, None));
             }
-            Op::AddElements(..) | Op::DeleteElements(..) => {}
+            Op::AddElements(..) | Op::AddTimed(..) | Op::DeleteElements(..) => {}
         }
     }
 

@@ -4,10 +4,10 @@ use model::Family;
 
 use super::abi::*;
 use super::batch::{ACK, DUMP, REQUEST, hook_number, kind_name};
-use super::set::{decode_count, decode_element, decode_spec};
+use super::set::{decode_count, decode_element, decode_life, decode_spec};
 use super::{Attributes, Message, Writer, expression, protocol_family};
 use crate::expr::Name;
-use crate::ruleset::{Base, Chain, ChainKind, Data, Hook, Key, Rule, SetSpec, TABLE};
+use crate::ruleset::{Base, Chain, ChainKind, Data, Hook, Key, Life, Rule, SetSpec, TABLE};
 
 /// A question to nf_tables.
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +39,22 @@ pub(crate) enum Answer {
     Rule(Name, Rule),
     /// A set, without its elements.
     Set(Name, SetSpec),
-    /// Elements, and how many packets have found each.
-    Elements(Vec<(Key, Data, u64)>),
+    /// Elements.
+    Elements(Vec<Element>),
     /// Something of ours has been deleted (events only).
     Gone,
     /// Belongs to another table.
     NotOurs,
+}
+
+/// One element of a set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Element {
+    pub(crate) key: Key,
+    pub(crate) data: Data,
+    /// How many packets have found it, if it counts.
+    pub(crate) count: u64,
+    pub(crate) life: Life,
 }
 
 impl Answer {
@@ -122,7 +132,8 @@ pub(crate) fn decode(message: Message<'_>) -> Option<Answer> {
                 .map(|(_, element)| {
                     let element = Attributes::of(element);
                     let (key, data) = decode_element(element)?;
-                    Some((key, data, decode_count(element)))
+                    let (count, life) = (decode_count(element), decode_life(element));
+                    Some(Element { key, data, count, life })
                 })
                 .collect::<Option<_>>()
                 .map(Answer::Elements)

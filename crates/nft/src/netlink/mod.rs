@@ -18,7 +18,7 @@ use model::Family;
 
 pub(crate) use batch::{Batch, Described};
 pub(crate) use conntrack::{Flow, decode_flow, delete_flow, dump_flows};
-pub(crate) use dump::{Answer, Request, decode, request};
+pub(crate) use dump::{Answer, Element, Request, decode, request};
 
 /// Messages under construction, one after the other.
 #[derive(Default)]

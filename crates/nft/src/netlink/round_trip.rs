@@ -66,7 +66,7 @@ fn collect(message: Message<'_>, tables: &mut Ruleset) {
                 .get_mut(name)
                 .unwrap()
                 .elements
-                .extend(elements.into_iter().map(|(key, data, _)| (key, data)));
+                .extend(elements.into_iter().map(|element| (element.key, element.data)));
         }
         Answer::Table | Answer::Gone | Answer::NotOurs | Answer::Generation(_) => {}
     }

@@ -3,7 +3,7 @@
 use super::abi::*;
 use super::expression::{decode_verdict, encode_verdict};
 use super::{Attributes, Writer};
-use crate::ruleset::{Data, DataSpec, Field, Key, SetSpec};
+use crate::ruleset::{Data, DataSpec, Field, Key, Life, SetSpec};
 
 /// Writes the type of a set. `id` names it within the transaction.
 pub(crate) fn encode_spec(writer: &mut Writer, spec: &SetSpec, id: u32) {
@@ -58,8 +58,12 @@ pub(crate) fn decode_spec(set: Attributes<'_>) -> Option<SetSpec> {
 }
 
 /// Writes one `NFTA_LIST_ELEM` of a set's elements.
-pub(crate) fn encode_element(writer: &mut Writer, key: &Key, data: &Data) {
+pub(crate) fn encode_element(writer: &mut Writer, key: &Key, data: &Data, life: Option<Life>) {
     writer.nested(NFTA_LIST_ELEM, |writer| {
+        if let Some(life) = life {
+            writer.attribute(NFTA_SET_ELEM_TIMEOUT, &life.whole.to_be_bytes());
+            writer.attribute(NFTA_SET_ELEM_EXPIRATION, &life.left.to_be_bytes());
+        }
         value(writer, NFTA_SET_ELEM_KEY, &key.start);
         if let Some(end) = &key.end {
             value(writer, NFTA_SET_ELEM_KEY_END, end);
@@ -72,6 +76,17 @@ pub(crate) fn encode_element(writer: &mut Writer, key: &Key, data: &Data) {
             }
         }
     });
+}
+
+/// How long the element inside an `NFTA_LIST_ELEM` lives.
+pub(crate) fn decode_life(element: Attributes<'_>) -> Life {
+    let milliseconds = |kind| {
+        element.get(kind).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    };
+    Life {
+        whole: milliseconds(NFTA_SET_ELEM_TIMEOUT),
+        left: milliseconds(NFTA_SET_ELEM_EXPIRATION),
+    }
 }
 
 /// How many packets have found the element inside an `NFTA_LIST_ELEM`; 0 if it does not count.

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("affinity_works_from_the_moment_it_is_switched_on", switch),
     ("affinity_survives_unrelated_changes_restarts_and_repairs", survives),
     ("affinity_lasts_from_the_last_new_connection", window),
+    ("another_affinity_timeout_counts_for_who_is_remembered_too", another_timeout),
     ("affinity_is_remembered_for_each_client_address", each_client),
 ];
 
@@ -128,7 +129,34 @@ fn window() {
         assert!(last.elapsed() < WINDOW * 3, "remembered for too long");
         std::thread::yield_now();
     }
-    assert!(last.elapsed() >= WINDOW, "forgotten after {:?}", last.elapsed());
+    // The kernel counts in ticks.
+    let tick = Duration::from_millis(10);
+    assert!(last.elapsed() >= WINDOW - tick, "forgotten after {:?}", last.elapsed());
+}
+
+fn another_timeout() {
+    // D18.
+    if testkit::program("nft").is_none() {
+        return testkit::skip("another_affinity_timeout_counts…", "no nft program");
+    }
+    let (lab, mut dataplane) = lab(&view([sticky(10_800)]));
+    let start = Instant::now();
+    let first = lab.client.run(|| server(CLUSTER_IP));
+    let list = || lab.node.run(|| output("nft list map ip portolan affinity").unwrap());
+    dataplane.sync(&view([sticky(60)])).unwrap();
+    assert!(list().contains("timeout 1m expires"), "{}", list());
+    assert_eq!(lab.client.run(|| server(NODE_PORT)), first);
+    dataplane.sync(&view([sticky(86_400)])).unwrap();
+    assert!(list().contains("timeout 1d expires 23h59m"), "{}", list());
+    assert_eq!(lab.client.run(|| server(NODE_PORT)), first);
+    let last = Instant::now();
+    while last.elapsed() < Duration::from_millis(1500) {
+        std::thread::yield_now();
+    }
+    // Its last connection lies further back than that.
+    dataplane.sync(&view([sticky(1)])).unwrap();
+    assert!(!list().contains("172.30.0.250"), "{}", list());
+    assert!(start.elapsed() < Duration::from_secs(60), "a machine too slow for this test");
 }
 
 fn each_client() {
