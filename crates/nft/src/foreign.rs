@@ -1,0 +1,98 @@
+//! Tables of others, known by name only: found and deleted whole.
+
+use std::io;
+
+use model::Family;
+
+use crate::error::Error;
+use crate::netlink::abi::{
+    NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE,
+    NFT_MSG_GETTABLE, NFTA_TABLE_NAME,
+};
+use crate::netlink::batch::{ACK, REQUEST};
+use crate::netlink::{Message, Writer, protocol_family};
+use crate::socket::Socket;
+
+/// Tables of one name, such as `kube-proxy`, in the current network namespace.
+#[derive(Debug)]
+pub struct ForeignTables {
+    name: String,
+    socket: Socket,
+}
+
+impl ForeignTables {
+    /// Opens the kernel of the current network namespace.
+    ///
+    /// # Errors
+    /// When a netlink socket cannot be opened.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        Ok(Self { name: name.to_owned(), socket: Socket::open(0)? })
+    }
+
+    /// The families that have such a table.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn find(&mut self) -> Result<Vec<Family>, Error> {
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            let sequence = self.socket.sequence(1);
+            let mut writer = Writer::default();
+            self.table(&mut writer, NFT_MSG_GETTABLE, REQUEST | ACK, sequence, family);
+            match self.exchange(&writer.into_bytes(), "look for a table of another program") {
+                Ok(()) => found.push(family),
+                Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes the tables of these families, as one transaction.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then all of them are still there.
+    pub fn delete(&mut self, families: &[Family]) -> Result<(), Error> {
+        let Some((last, others)) = families.split_last() else { return Ok(()) };
+        let mut writer = Writer::default();
+        self.bracket(&mut writer, NFNL_MSG_BATCH_BEGIN);
+        for family in others {
+            let sequence = self.socket.sequence(1);
+            self.table(&mut writer, NFT_MSG_DELTABLE, REQUEST, sequence, *family);
+        }
+        // The acknowledgement of the last message says that all have been committed.
+        let sequence = self.socket.sequence(1);
+        self.table(&mut writer, NFT_MSG_DELTABLE, REQUEST | ACK, sequence, *last);
+        self.bracket(&mut writer, NFNL_MSG_BATCH_END);
+        self.exchange(&writer.into_bytes(), "delete tables of another program")
+    }
+
+    fn bracket(&mut self, writer: &mut Writer, kind: u16) {
+        let sequence = self.socket.sequence(1);
+        let open = writer.begin(kind, REQUEST, sequence, 0, NFNL_SUBSYS_NFTABLES);
+        writer.end(&open);
+    }
+
+    fn table(&self, writer: &mut Writer, kind: u16, flags: u16, sequence: u32, family: Family) {
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
+        let open = writer.begin(kind, flags, sequence, protocol_family(family), 0);
+        writer.string(NFTA_TABLE_NAME, &self.name);
+        writer.end(&open);
+    }
+
+    /// Sends and waits for the acknowledgement or an error.
+    fn exchange(&mut self, bytes: &[u8], doing: &'static str) -> Result<(), Error> {
+        let failed = |source| Error::Io { doing, source };
+        self.socket.send(bytes).map_err(failed)?;
+        loop {
+            let answer = self.socket.receive(true).map_err(failed)?.unwrap_or_default();
+            for message in Message::split(answer) {
+                match message.error() {
+                    Some(0) => return Ok(()),
+                    Some(code) => return Err(failed(io::Error::from_raw_os_error(-code))),
+                    None => {}
+                }
+            }
+        }
+    }
+}
