@@ -190,7 +190,7 @@ fn endpoint_change(lab: &Lab<'_>) {
 fn buckets(lab: &Lab<'_>) -> Vec<(f64, u64)> {
     let text = lab.run(&["exec", "node1", "--", "curl", "-s", "http://127.0.0.1:10249/metrics"]);
     let lines = text.lines().filter_map(|line| {
-        line.strip_prefix("kubeproxy_watch_to_kernel_duration_seconds_bucket{le=\"")
+        line.strip_prefix("portolan_watch_to_kernel_duration_seconds_bucket{le=\"")
     });
     let parse = |line: &str| {
         let (limit, count) = line.split_once("\"} ")?;

@@ -8,6 +8,8 @@ use apiserver::config::AuthorizationMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::kube_proxy::Flags;
+
 /// Kubernetes Services, whole: a lab on one machine, a node agent, a load balancer.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 80, after_help = EXAMPLES)]
@@ -43,7 +45,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Node(Node),
     /// Run the node agent: make this machine's kernel carry Services
-    Agent(Agent),
+    Agent(Box<Agent>),
     /// Run the controllers: endpoints, workloads, load balancer addresses
     Controller(Controller),
     /// Run the embedded Kubernetes API server
@@ -166,69 +168,73 @@ pub(crate) struct NodeName {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Takes kube-proxy's configuration file and flags; those without effect are not
+shown, but named in a warning (docs/migrating-from-kube-proxy.md lists all).
+
+Examples:
+  portolan agent --config /var/lib/kube-proxy/config.conf
+  portolan agent --kubeconfig node.conf --dry-run
+  portolan agent status -n default web"
+)]
 pub(crate) struct Agent {
-    /// Kubeconfig [default: the pod's service account, or $KUBECONFIG]
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentCommand>,
+    /// KubeProxyConfiguration; most of kube-proxy's flags do not count beside it
     #[arg(long, value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Name of this Node [default: the host's name]
-    #[arg(long, value_name = "NODE")]
-    pub(crate) hostname_override: Option<String>,
-    /// How traffic of this node's pods is told from outside traffic
-    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
-    pub(crate) detect_local_mode: DetectLocalMode,
-    /// With ClusterCIDR: the pods' networks
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "CIDR",
-        required_if_eq("detect_local_mode", "ClusterCIDR")
-    )]
-    pub(crate) cluster_cidr: Vec<IpNet>,
-    /// With BridgeInterface: the bridge that pods are joined to
-    #[arg(long, value_name = "NAME", required_if_eq("detect_local_mode", "BridgeInterface"))]
-    pub(crate) pod_bridge_interface: Option<String>,
-    /// With InterfaceNamePrefix: how the names of pods' interfaces start
-    #[arg(long, value_name = "PREFIX", required_if_eq("detect_local_mode", "InterfaceNamePrefix"))]
-    pub(crate) pod_interface_name_prefix: Option<String>,
-    /// Networks whose local addresses answer on node ports [default: the Node's InternalIPs]
-    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
-    pub(crate) nodeport_addresses: Vec<IpNet>,
-    /// Masquerade all traffic to cluster IPs
-    #[arg(long)]
-    pub(crate) masquerade_all: bool,
+    pub(crate) config: Option<PathBuf>,
+    /// Write the configuration that would be used to a file and end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_config_to: Option<PathBuf>,
+    /// URL of the API server, instead of the one that the kubeconfig names
+    #[arg(long, value_name = "URL")]
+    pub(crate) master: Option<String>,
+    /// This node's addresses, each instead of the Node's InternalIPs of its family
+    #[arg(long, value_delimiter = ',', value_name = "IP")]
+    pub(crate) node_ip: Vec<IpAddr>,
+    /// Port of --healthz-bind-address; 0 turns it off
+    #[arg(long, value_name = "PORT", hide = true)]
+    pub(crate) healthz_port: Option<u16>,
+    /// Port of --metrics-bind-address; 0 turns it off
+    #[arg(long, value_name = "PORT", hide = true)]
+    pub(crate) metrics_port: Option<u16>,
     /// Answer ARP and NDP for load balancer addresses on this interface
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) announce_interface: Option<String>,
-    /// Where /healthz is served; empty turns it off
-    #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDR")]
-    pub(crate) healthz_bind_address: String,
-    /// Where /metrics and /proxyMode are served; empty turns it off
-    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDR")]
-    pub(crate) metrics_bind_address: String,
-    /// Remove everything of ours from the kernel and end
+    /// Remove what a kube-proxy has left in the kernel, once our own rules work
+    #[arg(long)]
+    pub(crate) replace_kube_proxy: bool,
+    /// Print what would change in the kernel, change nothing and end
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove everything of ours from the kernel and end; needs no API server
     #[arg(long)]
     pub(crate) cleanup: bool,
+    #[command(flatten)]
+    pub(crate) kube_proxy: Flags,
 }
 
-/// kube-proxy's names of the ways to recognise local pods.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum DetectLocalMode {
-    /// By the pods' networks
-    #[value(name = "ClusterCIDR")]
-    ClusterCidr,
-    /// By the podCIDRs of this Node
-    #[default]
-    #[value(name = "NodeCIDR")]
-    NodeCidr,
-    /// By the bridge that pods are joined to
-    #[value(name = "BridgeInterface")]
-    BridgeInterface,
-    /// By the name of the interface
-    #[value(name = "InterfaceNamePrefix")]
-    InterfaceNamePrefix,
-    /// Not at all
-    #[value(name = "None")]
-    None,
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Show what this node's agent does for each Service, and why not more
+    Status(AgentStatus),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentStatus {
+    /// Only the Service of this name
+    pub(crate) name: Option<String>,
+    /// Only Services of this namespace
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Where the agent serves /services
+    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDR")]
+    pub(crate) agent: SocketAddr,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 /// Ranges of pod addresses for nodes, as kube-controller-manager names them.

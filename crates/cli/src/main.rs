@@ -9,8 +9,11 @@
 //!  arguments ─▶ args ─▶ commands ─▶ lab | apiserver | daemon ─▶ table or JSON
 //! ```
 
+mod agent_table;
 mod args;
 mod commands;
+mod fetch;
+mod kube_proxy;
 mod manifests;
 mod report;
 mod table;

@@ -121,8 +121,31 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<Manifest>> {
     parse(&name, &text)
 }
 
+/// The one document of a file that need not be a Kubernetes object.
+pub(crate) fn read_document(path: &Path) -> anyhow::Result<Manifest> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).with_context(|| format!("read {name}"))?;
+    document(&name, &text)
+}
+
+/// The one document of a text.
+pub(crate) fn document(origin: &str, text: &str) -> anyhow::Result<Manifest> {
+    let mut documents = documents(origin, text)?.into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(document), None) => Ok(document),
+        (None, _) => bail!("{origin} is empty"),
+        (Some(_), Some(second)) => bail!("{}: there is a second document", second.place("")),
+    }
+}
+
 /// The objects of one text. Lists (`kind: List`) are opened.
 fn parse(origin: &str, text: &str) -> anyhow::Result<Vec<Manifest>> {
+    let manifests = documents(origin, text)?;
+    manifests.iter().try_for_each(require_type)?;
+    Ok(manifests)
+}
+
+fn documents(origin: &str, text: &str) -> anyhow::Result<Vec<Manifest>> {
     let documents: Vec<Spanned<Node>> = serde_saphyr::from_multiple(text).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
         anyhow::anyhow!("{origin}:{line}: not valid YAML: {}", first_line(&error.to_string()))
@@ -142,9 +165,6 @@ fn parse(origin: &str, text: &str) -> anyhow::Result<Vec<Manifest>> {
                 bail!("{origin}:{line}: an object needs fields such as apiVersion and kind")
             }
         }
-    }
-    for manifest in &manifests {
-        require_type(manifest)?;
     }
     Ok(manifests)
 }

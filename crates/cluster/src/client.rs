@@ -42,6 +42,14 @@ pub enum ConnectError {
         "found neither a kubeconfig nor a pod's service account: set KUBECONFIG or --kubeconfig"
     )]
     Infer(#[source] Box<kube::config::InferConfigError>),
+    /// The URL of the server makes no sense.
+    #[error("{url:?} is no URL of an API server, such as https://192.0.2.1:6443")]
+    Server {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        source: http::uri::InvalidUri,
+    },
     /// The credentials or certificates in the configuration are unusable.
     #[error("could not set up TLS and credentials from the configuration")]
     Setup(#[source] Box<kube::Error>),
@@ -131,6 +139,17 @@ impl Client {
     /// # Errors
     /// When the file cannot be read or its credentials not be used.
     pub async fn from_kubeconfig(path: &Path) -> Result<Self, ConnectError> {
+        Self::from_kubeconfig_at(path, None).await
+    }
+
+    /// From a kubeconfig file, but with the server at another URL when one is given.
+    ///
+    /// # Errors
+    /// As [`Self::from_kubeconfig`], and when the URL is none.
+    pub async fn from_kubeconfig_at(
+        path: &Path,
+        server: Option<&str>,
+    ) -> Result<Self, ConnectError> {
         let failed =
             |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
         let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
@@ -138,7 +157,7 @@ impl Client {
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
                 .map_err(failed)?;
-        Self::new(config)
+        Self::new(moved(config, server)?)
     }
 
     /// From the service account that Kubernetes mounts into pods.
@@ -156,9 +175,17 @@ impl Client {
     /// # Errors
     /// When there is none of them.
     pub async fn infer() -> Result<Self, ConnectError> {
-        Self::new(
-            kube::Config::infer().await.map_err(|error| ConnectError::Infer(Box::new(error)))?,
-        )
+        Self::infer_at(None).await
+    }
+
+    /// As [`Self::infer`], but with the server at another URL when one is given.
+    ///
+    /// # Errors
+    /// As [`Self::infer`], and when the URL is none.
+    pub async fn infer_at(server: Option<&str>) -> Result<Self, ConnectError> {
+        let config = kube::Config::infer().await;
+        let config = config.map_err(|error| ConnectError::Infer(Box::new(error)))?;
+        Self::new(moved(config, server)?)
     }
 
     /// Carries out a call that `wire` has put together. The answer is what the server sent: an
@@ -225,6 +252,14 @@ impl Client {
             kube::Client::try_from(config).map_err(|error| ConnectError::Setup(Box::new(error)))?;
         Ok(Self { kube })
     }
+}
+
+fn moved(mut config: kube::Config, server: Option<&str>) -> Result<kube::Config, ConnectError> {
+    if let Some(url) = server {
+        let failed = |source| ConnectError::Server { url: url.to_owned(), source };
+        config.cluster_url = url.parse().map_err(failed)?;
+    }
+    Ok(config)
 }
 
 fn method(method: wire::from_model::Method) -> Method {

@@ -37,7 +37,7 @@ pub struct DnsConfig {
 /// When the configuration is unusable or an address cannot be bound. A server that is away is not
 /// an error.
 pub async fn run(config: DnsConfig, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let client = connect(config.kubeconfig.as_deref()).await?;
+    let client = connect(config.kubeconfig.as_deref(), None).await?;
     let settings = Settings { listen: config.binds, upstream: config.upstream, ttl: TTL };
     tokio::pin!(shutdown);
     let mut source = cluster::source(&client, &KINDS, SourceOptions::Everything);

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -45,6 +45,12 @@ impl Answer {
         Self { status, content_type, headers: Vec::new(), body: body.to_string() }
     }
 
+    /// JSON that has been written already.
+    pub(crate) fn json_text(body: String) -> Self {
+        let content_type = "application/json";
+        Self { status: StatusCode::OK, content_type, headers: Vec::new(), body }
+    }
+
     /// Nothing is here.
     pub(crate) fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "not found\n")
@@ -76,6 +82,15 @@ impl Server {
         address: SocketAddr,
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
+        Self::start_async(address, move |uri| std::future::ready(answer(uri.path())))
+    }
+
+    /// The same, where answers take time and may depend on the query.
+    pub(crate) fn start_async<F, A>(address: SocketAddr, answer: F) -> std::io::Result<Self>
+    where
+        F: Fn(Uri) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
+    {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
@@ -85,9 +100,10 @@ impl Server {
     }
 }
 
-async fn accept<F>(listener: TcpListener, answer: Arc<F>)
+async fn accept<F, A>(listener: TcpListener, answer: Arc<F>)
 where
-    F: Fn(&str) -> Answer + Send + Sync + 'static,
+    F: Fn(Uri) -> A + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
 {
     let mut connections = JoinSet::new();
     loop {
@@ -111,13 +127,14 @@ where
     }
 }
 
-async fn serve<F>(stream: tokio::net::TcpStream, answer: Arc<F>)
+async fn serve<F, A>(stream: tokio::net::TcpStream, answer: Arc<F>)
 where
-    F: Fn(&str) -> Answer + Send + Sync + 'static,
+    F: Fn(Uri) -> A + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.uri().path()).into_response();
-        async move { Ok::<_, Infallible>(answer) }
+        let answer = answer(request.uri().clone());
+        async move { Ok::<_, Infallible>(answer.await.into_response()) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -21,10 +21,14 @@ mod http;
 
 use std::path::Path;
 
-/// Connects to the API server that the kubeconfig names, or to the one that can be found.
-async fn connect(kubeconfig: Option<&Path>) -> Result<cluster::Client, cluster::ConnectError> {
+/// Connects to the API server that the kubeconfig names, or to the one that can be found; `server` is
+/// a URL that overrides where it is.
+async fn connect(
+    kubeconfig: Option<&Path>,
+    server: Option<&str>,
+) -> Result<cluster::Client, cluster::ConnectError> {
     match kubeconfig {
-        Some(path) => cluster::Client::from_kubeconfig(path).await,
-        None => cluster::Client::infer().await,
+        Some(path) => cluster::Client::from_kubeconfig_at(path, server).await,
+        None => cluster::Client::infer_at(server).await,
     }
 }

@@ -1,5 +1,6 @@
 //! One file per group of commands.
 
+mod agent;
 mod apiserver;
 mod lab;
 mod objects;
@@ -23,7 +24,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Node(node) => lab::node(&node)?,
         Command::Apply(files) => objects::apply(&files)?,
         Command::Delete(files) => objects::delete(&files)?,
-        Command::Agent(agent) => servers::agent(agent)?,
+        Command::Agent(agent) => agent::run(*agent)?,
         Command::Controller(controller) => servers::controller(controller)?,
         Command::Apiserver(apiserver) => apiserver::run(*apiserver)?,
         Command::Dns(dns) => servers::dns(dns)?,

@@ -5,40 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use daemon::controller::Selection;
-use plan::DetectorMode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Agent, Controller, DetectLocalMode, Dns, NodeCidrs};
-
-/// `agent`: the node agent.
-pub(crate) fn agent(arguments: Agent) -> anyhow::Result<()> {
-    if arguments.cleanup {
-        return daemon::agent::cleanup();
-    }
-    let node = match arguments.hostname_override {
-        Some(name) => name,
-        None => host_name()?,
-    };
-    let mut config = daemon::agent::AgentConfig::new(node.as_str().into());
-    config.kubeconfig = arguments.kubeconfig;
-    config.detector = match arguments.detect_local_mode {
-        DetectLocalMode::ClusterCidr => DetectorMode::ClusterCidr(arguments.cluster_cidr),
-        DetectLocalMode::NodeCidr => DetectorMode::NodeCidr,
-        DetectLocalMode::BridgeInterface => {
-            DetectorMode::BridgeInterface(arguments.pod_bridge_interface.unwrap_or_default())
-        }
-        DetectLocalMode::InterfaceNamePrefix => {
-            DetectorMode::InterfacePrefix(arguments.pod_interface_name_prefix.unwrap_or_default())
-        }
-        DetectLocalMode::None => DetectorMode::None,
-    };
-    config.node_port_addresses = arguments.nodeport_addresses;
-    config.masquerade_all = arguments.masquerade_all;
-    config.announce_interface = arguments.announce_interface;
-    config.health_bind = bind("healthz-bind-address", &arguments.healthz_bind_address)?;
-    config.metrics_bind = bind("metrics-bind-address", &arguments.metrics_bind_address)?;
-    serve(async |shutdown| daemon::agent::run(config, shutdown).await)
-}
+use crate::args::{Controller, Dns, NodeCidrs};
 
 /// `controller`: the controllers.
 pub(crate) fn controller(arguments: Controller) -> anyhow::Result<()> {
@@ -84,7 +53,14 @@ pub(crate) fn dns(arguments: Dns) -> anyhow::Result<()> {
 
 /// Runs one loop on this thread until SIGINT or SIGTERM.
 pub(super) fn serve(work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    start_log();
+    start_log("info");
+    until_signal(work)
+}
+
+/// The same without starting the log.
+pub(super) fn until_signal(
+    work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,10 +80,11 @@ pub(super) fn serve(work: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> a
 
 pub(super) type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Log lines go to stderr; PORTOLAN_LOG chooses what (such as `debug` or `portolan_daemon=trace`).
-fn start_log() {
+/// Log lines go to stderr; PORTOLAN_LOG chooses what (such as `debug` or `portolan_daemon=trace`),
+/// else the given level.
+pub(super) fn start_log(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PORTOLAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -133,7 +110,7 @@ fn seat() -> anyhow::Result<cluster::lease::Seat> {
     })
 }
 
-fn host_name() -> anyhow::Result<String> {
+pub(super) fn host_name() -> anyhow::Result<String> {
     let name = nix::unistd::gethostname().context("read the host's name")?;
     let name = name.to_string_lossy().to_lowercase();
     if name.is_empty() {

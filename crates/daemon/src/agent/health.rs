@@ -10,8 +10,6 @@ use serde_json::json;
 
 use crate::http::Answer;
 
-/// A change that has not reached the kernel after this time makes the agent unhealthy.
-const STALE: Duration = Duration::from_secs(60);
 /// Taint of a node that is about to be removed: it should get no new traffic.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
@@ -23,6 +21,8 @@ pub(crate) struct Health {
 
 #[derive(Debug)]
 struct State {
+    /// A change that has not reached the kernel after this time makes the agent unhealthy.
+    stale: Duration,
     /// When the oldest change arrived that the kernel does not have.
     pending: Option<Instant>,
     updated: Option<Timestamp>,
@@ -31,8 +31,11 @@ struct State {
 
 impl Health {
     /// At the start the whole cluster is a change that the kernel does not have.
-    pub(crate) fn new() -> Self {
-        let state = State { pending: Some(Instant::now()), updated: None, node_eligible: false };
+    ///
+    /// A change may wait for twice the sync period, as upstream has it.
+    pub(crate) fn new(sync_period: Duration) -> Self {
+        let (pending, stale) = (Some(Instant::now()), sync_period * 2);
+        let state = State { stale, pending, updated: None, node_eligible: false };
         Self { state: Mutex::new(state) }
     }
 
@@ -60,6 +63,11 @@ impl Health {
         self.with(|state| state.node_eligible = eligible);
     }
 
+    /// When the kernel was last brought up to date.
+    pub(crate) fn updated(&self) -> Option<Timestamp> {
+        self.with(|state| state.updated)
+    }
+
     /// Whether changes reach the kernel.
     pub(crate) fn is_healthy(&self) -> bool {
         self.with(|state| state.is_healthy())
@@ -82,7 +90,7 @@ impl Health {
 
 impl State {
     fn is_healthy(&self) -> bool {
-        self.pending.is_none_or(|since| since.elapsed() < STALE)
+        self.pending.is_none_or(|since| since.elapsed() < self.stale)
     }
 
     fn answer(&self, with_node: bool) -> Answer {
@@ -127,11 +135,11 @@ mod tests {
 
     #[test]
     fn a_change_that_waits_too_long_is_unhealthy() {
-        let health = Health::new();
+        let health = Health::new(Duration::from_secs(30));
         assert!(health.is_healthy());
         health.synced();
         assert!(health.is_healthy());
-        let Some(long_ago) = Instant::now().checked_sub(STALE) else {
+        let Some(long_ago) = Instant::now().checked_sub(Duration::from_secs(60)) else {
             panic!("the machine has been up for less than a minute");
         };
         health.queued(long_ago);
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_missing_or_leaves_gets_no_traffic_but_lives() {
-        let health = Health::new();
+        let health = Health::new(Duration::from_secs(30));
         assert_eq!(health.healthz().status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(health.livez().status, StatusCode::OK);
         health.see_node(&node(&[]), &"a".into());

@@ -1,37 +1,67 @@
-//! The agent's metrics, under kube-proxy's names where it has one (semantics 4.12).
+//! The agent's metrics: kube-proxy's under its names, labels and buckets (semantics 4.12), so that
+//! dashboards keep working, and our own under `portolan_`.
 //!
-//! Both address families are one transaction here, so the label `ip_family` has no place.
+//! Both address families are one transaction here, so what kube-proxy tells by `ip_family` is told
+//! of both alike.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
+use model::Family as IpFamily;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::no_local::{NoLocal, Policy};
+use super::process::Process;
 
 /// Every metric of the agent.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    sync: Histogram,
-    full_sync: Histogram,
-    partial_sync: Histogram,
-    network_programming: Histogram,
-    watch_to_kernel: Histogram,
-    last_queued: Gauge,
-    last_synced: Gauge,
+    sync: Family<ByFamily, Histogram>,
+    full_sync: Family<ByFamily, Histogram>,
+    partial_sync: Family<ByFamily, Histogram>,
+    network_programming: Family<ByFamily, Histogram>,
+    last_queued: Family<ByFamily, Gauge>,
+    last_synced: Family<ByFamily, Gauge>,
+    sync_failures: Family<ByFamily, Counter>,
+    conntrack_deleted: Family<ByFamily, Counter>,
+    no_local_endpoints: Family<ByPolicy, Gauge>,
     service_changes: Counter,
+    service_changes_pending: Gauge,
     endpoint_changes: Counter,
-    sync_failures: Counter,
-    repairs: Counter,
-    conntrack_deleted: Counter,
-    services: Gauge,
+    endpoint_changes_pending: Gauge,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
+    own: Own,
+}
+
+/// Those that kube-proxy does not have.
+#[derive(Debug)]
+struct Own {
+    watch_to_kernel: Histogram,
+    repairs: Counter,
+    services: Gauge,
+    netlink_messages: Counter,
+    netlink_bytes: Counter,
+}
+
+/// Address family, as kube-proxy spells it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByFamily {
+    ip_family: &'static str,
+}
+
+/// Address family and the policy that is Local.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByPolicy {
+    ip_family: &'static str,
+    traffic_policy: &'static str,
 }
 
 /// HTTP status of a probe's answer.
@@ -49,149 +79,189 @@ pub(crate) enum Sync {
     Partial,
 }
 
+const FAMILIES: [ByFamily; 2] = [ByFamily { ip_family: "IPv4" }, ByFamily { ip_family: "IPv6" }];
+
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let syncs = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let syncs = || Family::new_with_constructor(sync_histogram as fn() -> Histogram);
         let mut metrics = Self {
-            registry: Registry::with_prefix("kubeproxy"),
+            registry: Registry::default(),
             sync: syncs(),
             full_sync: syncs(),
             partial_sync: syncs(),
-            network_programming: Histogram::new(programming_buckets()),
-            watch_to_kernel: Histogram::new(exponential_buckets(0.000_125, 2.0, 15)),
-            last_queued: Gauge::default(),
-            last_synced: Gauge::default(),
+            network_programming: Family::new_with_constructor(programming_histogram),
+            last_queued: Family::default(),
+            last_synced: Family::default(),
+            sync_failures: Family::default(),
+            conntrack_deleted: Family::default(),
+            no_local_endpoints: Family::default(),
             service_changes: Counter::default(),
+            service_changes_pending: Gauge::default(),
             endpoint_changes: Counter::default(),
-            sync_failures: Counter::default(),
-            repairs: Counter::default(),
-            conntrack_deleted: Counter::default(),
-            services: Gauge::default(),
+            endpoint_changes_pending: Gauge::default(),
             healthz: Family::default(),
             livez: Family::default(),
+            own: Own {
+                watch_to_kernel: Histogram::new(exponential_buckets(0.000_125, 2.0, 15)),
+                repairs: Counter::default(),
+                services: Gauge::default(),
+                netlink_messages: Counter::default(),
+                netlink_bytes: Counter::default(),
+            },
         };
         metrics.register_durations();
         metrics.register_counts();
+        metrics.register_own();
+        metrics.registry.register_collector(Box::new(Process));
         metrics
     }
 
+    /// Registers under kube-proxy's prefix.
+    fn kube_proxy(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register(format!("kubeproxy_{name}"), help, metric);
+    }
+
     fn register_durations(&mut self) {
-        let registry = &mut self.registry;
-        let mut histogram = |name: &str, help: &str, metric: &Histogram| {
-            registry.register(name, help, metric.clone());
-        };
-        histogram("sync_proxy_rules_duration_seconds", "Duration of a sync", &self.sync);
-        histogram(
+        let (full, partial) = (self.full_sync.clone(), self.partial_sync.clone());
+        let (sync, programming) = (self.sync.clone(), self.network_programming.clone());
+        self.kube_proxy("sync_proxy_rules_duration_seconds", "Duration of a sync", sync);
+        self.kube_proxy(
             "sync_full_proxy_rules_duration_seconds",
             "Duration of a sync that planned everything",
-            &self.full_sync,
+            full,
         );
-        histogram(
+        self.kube_proxy(
             "sync_partial_proxy_rules_duration_seconds",
             "Duration of a sync that planned changed Services only",
-            &self.partial_sync,
+            partial,
         );
-        histogram(
+        self.kube_proxy(
             "network_programming_duration_seconds",
             "From the change of a pod or Service to rules in the kernel",
-            &self.network_programming,
-        );
-        histogram(
-            "watch_to_kernel_duration_seconds",
-            "From the receipt of a watch event to rules in the kernel",
-            &self.watch_to_kernel,
+            programming,
         );
     }
 
     fn register_counts(&mut self) {
-        let registry = &mut self.registry;
-        let mut counter = |name: &str, help: &str, metric: &Counter| {
-            registry.register(name, help, metric.clone());
-        };
-        counter("sync_proxy_rules_service_changes", "Service changes", &self.service_changes);
-        counter(
-            "sync_proxy_rules_endpoint_changes",
-            "EndpointSlice changes",
-            &self.endpoint_changes,
+        let metric = self.service_changes.clone();
+        self.kube_proxy("sync_proxy_rules_service_changes", "Service changes", metric);
+        let metric = self.service_changes_pending.clone();
+        let help = "Service changes that the kernel does not have";
+        self.kube_proxy("sync_proxy_rules_service_changes_pending", help, metric);
+        let metric = self.endpoint_changes.clone();
+        self.kube_proxy("sync_proxy_rules_endpoint_changes", "EndpointSlice changes", metric);
+        let metric = self.endpoint_changes_pending.clone();
+        let help = "EndpointSlice changes that the kernel does not have";
+        self.kube_proxy("sync_proxy_rules_endpoint_changes_pending", help, metric);
+        let metric = self.sync_failures.clone();
+        let help = "Syncs that the kernel refused";
+        self.kube_proxy("sync_proxy_rules_nftables_sync_failures", help, metric);
+        let metric = self.conntrack_deleted.clone();
+        let help = "Stale connections that were forgotten";
+        self.kube_proxy("conntrack_reconciler_deleted_entries", help, metric);
+        let metric = self.last_queued.clone();
+        let help = "When the last change arrived";
+        self.kube_proxy("sync_proxy_rules_last_queued_timestamp_seconds", help, metric);
+        let metric = self.last_synced.clone();
+        let help = "When the last sync succeeded";
+        self.kube_proxy("sync_proxy_rules_last_timestamp_seconds", help, metric);
+        let metric = self.no_local_endpoints.clone();
+        let help = "Services with policy Local and endpoints on other nodes only";
+        self.kube_proxy("sync_proxy_rules_no_local_endpoints_total", help, metric);
+        let metric = self.healthz.clone();
+        self.kube_proxy("proxy_healthz", "Answers of /healthz", metric);
+        let metric = self.livez.clone();
+        self.kube_proxy("proxy_livez", "Answers of /livez", metric);
+    }
+
+    fn register_own(&mut self) {
+        let (registry, own) = (&mut self.registry, &self.own);
+        registry.register(
+            "portolan_watch_to_kernel_duration_seconds",
+            "From the receipt of a watch event to rules in the kernel",
+            own.watch_to_kernel.clone(),
         );
-        counter(
-            "sync_proxy_rules_nftables_sync_failures",
-            "Syncs that the kernel refused",
-            &self.sync_failures,
-        );
-        counter(
-            "sync_proxy_rules_nftables_repairs",
+        registry.register(
+            "portolan_repairs",
             "Times that the kernel's tables differed from what was written",
-            &self.repairs,
+            own.repairs.clone(),
         );
-        counter(
-            "conntrack_reconciler_deleted_entries",
-            "Stale UDP connections that were forgotten",
-            &self.conntrack_deleted,
+        registry.register(
+            "portolan_services",
+            "Services that the agent looks after",
+            own.services.clone(),
         );
-        let mut gauge = |name: &str, help: &str, metric: &Gauge| {
-            registry.register(name, help, metric.clone());
-        };
-        gauge(
-            "sync_proxy_rules_last_queued_timestamp_seconds",
-            "When the last change arrived",
-            &self.last_queued,
+        registry.register(
+            "portolan_netlink_messages",
+            "Messages sent to nf_tables",
+            own.netlink_messages.clone(),
         );
-        gauge(
-            "sync_proxy_rules_last_timestamp_seconds",
-            "When the last sync succeeded",
-            &self.last_synced,
-        );
-        gauge("sync_proxy_rules_services", "Services in the kernel", &self.services);
-        let mut probes = |name: &str, help: &str, metric: &Family<Code, Counter>| {
-            registry.register(name, help, metric.clone());
-        };
-        probes("proxy_healthz", "Answers of /healthz", &self.healthz);
-        probes("proxy_livez", "Answers of /livez", &self.livez);
+        registry.register("portolan_netlink_bytes", "Bytes of them", own.netlink_bytes.clone());
     }
 
     /// Changes have arrived: of Services and of EndpointSlices.
     pub(crate) fn queued(&self, services: u64, slices: u64, now_seconds: i64) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.service_changes.inc_by(services);
+        self.service_changes_pending.inc_by(number(services));
         self.endpoint_changes.inc_by(slices);
-        self.last_queued.set(now_seconds);
+        self.endpoint_changes_pending.inc_by(number(slices));
+        for family in FAMILIES {
+            self.last_queued.get_or_create(&family).set(now_seconds);
+        }
     }
 
     /// A sync has succeeded.
     pub(crate) fn synced(&self, kind: Sync, took: Duration, now_seconds: i64) {
-        self.sync.observe(took.as_secs_f64());
         let of_kind = match kind {
             Sync::Full => &self.full_sync,
             Sync::Partial => &self.partial_sync,
         };
-        of_kind.observe(took.as_secs_f64());
-        self.last_synced.set(now_seconds);
+        for family in FAMILIES {
+            self.sync.get_or_create(&family).observe(took.as_secs_f64());
+            of_kind.get_or_create(&family).observe(took.as_secs_f64());
+            self.last_synced.get_or_create(&family).set(now_seconds);
+        }
+        self.service_changes_pending.set(0);
+        self.endpoint_changes_pending.set(0);
     }
 
     /// What a sync did.
-    pub(crate) fn did(&self, synced: nft::Synced, services: usize) {
-        self.conntrack_deleted.inc_by(synced.forgotten as u64);
-        self.services.set(i64::try_from(services).unwrap_or(i64::MAX));
+    pub(crate) fn did(&self, synced: nft::Synced, services: usize, no_local: &NoLocal) {
+        for family in FAMILIES {
+            self.conntrack_deleted.get_or_create(&family).inc_by(0);
+        }
+        self.conntrack_deleted.get_or_create(&FAMILIES[0]).inc_by(synced.forgotten as u64);
+        self.own.services.set(i64::try_from(services).unwrap_or(i64::MAX));
+        self.own.netlink_messages.inc_by(synced.messages as u64);
+        self.own.netlink_bytes.inc_by(synced.bytes as u64);
+        for (family, policy, count) in no_local.counts() {
+            self.no_local_endpoints.get_or_create(&by_policy(family, policy)).set(count);
+        }
     }
 
     /// The kernel had other tables than were written.
     pub(crate) fn repaired(&self) {
-        self.repairs.inc();
+        self.own.repairs.inc();
     }
 
     /// The kernel has refused a sync.
     pub(crate) fn failed(&self) {
-        self.sync_failures.inc();
+        for family in FAMILIES {
+            self.sync_failures.get_or_create(&family).inc();
+        }
     }
 
     /// A watch event has reached the kernel.
     pub(crate) fn reached_kernel(&self, after: Duration) {
-        self.watch_to_kernel.observe(after.as_secs_f64());
+        self.own.watch_to_kernel.observe(after.as_secs_f64());
     }
 
     /// A change of a pod or Service has reached the kernel.
     pub(crate) fn programmed(&self, after: Duration) {
-        self.network_programming.observe(after.as_secs_f64());
+        for family in FAMILIES {
+            self.network_programming.get_or_create(&family).observe(after.as_secs_f64());
+        }
     }
 
     /// `/healthz` has been answered.
@@ -213,12 +283,28 @@ impl Metrics {
     }
 }
 
-/// kube-proxy's: 0.25 s, 0.5 s, every second up to a minute, every 5 s to 2 min, then minutes.
+fn by_policy(family: IpFamily, policy: Policy) -> ByPolicy {
+    let traffic_policy = match policy {
+        Policy::Internal => "internal",
+        Policy::External => "external",
+    };
+    ByPolicy { ip_family: family.as_str(), traffic_policy }
+}
+
+fn sync_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+fn programming_histogram() -> Histogram {
+    Histogram::new(programming_buckets())
+}
+
+/// kube-proxy's: 0.25 s, 0.5 s, every second up to a minute, every 5 s to 2 min, every 30 s to 5 min.
 fn programming_buckets() -> impl Iterator<Item = f64> {
     let seconds = (1..60).map(f64::from);
     let five_seconds = (12..24).map(|step| f64::from(step) * 5.0);
-    let minutes = (2..=5).map(|step| f64::from(step) * 60.0);
-    [0.25, 0.5].into_iter().chain(seconds).chain(five_seconds).chain(minutes)
+    let half_minutes = (4..=10).map(|step| f64::from(step) * 30.0);
+    [0.0, 0.25, 0.5].into_iter().chain(seconds).chain(five_seconds).chain(half_minutes)
 }
 
 #[cfg(test)]
@@ -226,21 +312,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_kube_proxy() {
+    fn names_and_labels_are_those_of_kube_proxy() {
         let metrics = Metrics::new();
-        metrics.synced(Sync::Full, Duration::from_millis(3), 1);
         metrics.queued(1, 2, 1);
+        metrics.failed();
+        let pending = "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2";
+        assert!(metrics.encode().contains(pending));
+        metrics.synced(Sync::Full, Duration::from_millis(3), 1);
+        metrics.did(nft::Synced::default(), 1, &NoLocal::default());
         metrics.programmed(Duration::from_millis(300));
         metrics.healthz(StatusCode::OK);
         let text = metrics.encode();
         for name in [
-            "kubeproxy_sync_proxy_rules_duration_seconds_bucket",
-            "kubeproxy_network_programming_duration_seconds_count 1",
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.004",ip_family="IPv4"} 1"#,
+            r#"kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1"#,
+            r#"kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv4"} 1"#,
+            r#"kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv4"} 0"#,
+            r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="internal"} 0"#,
+            "kubeproxy_sync_proxy_rules_service_changes_total 1",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 2",
-            "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
             r#"kubeproxy_proxy_healthz_total{code="200"} 1"#,
+            "portolan_services 1",
+            "process_resident_memory_bytes ",
+            "process_open_fds ",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn network_programming_has_kube_proxys_81_buckets() {
+        assert_eq!(programming_buckets().count(), 3 + 59 + 12 + 7);
+        assert_eq!(programming_buckets().last(), Some(300.0));
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  watch events ─▶ Node (Cluster, Planner) ─▶ NodeView ─▶ nft::Dataplane ─▶ kernel
-//!                        │                        └──▶ health check servers
+//!                        │                        ├──▶ health check servers
+//!                        │                        └──▶ report ─▶ /services
 //!                        └─ plan::adverts ◀─ alive ─ announce::Announcer ◀─ owned
 //! ```
 //!
@@ -13,67 +14,35 @@
 
 mod addresses;
 mod announce;
+mod capabilities;
+mod config;
+pub mod dry_run;
 mod health;
 mod health_check_ports;
+mod leftovers;
 mod metrics;
+mod no_local;
 mod node;
+mod notify;
+mod pages;
+mod process;
+pub mod report;
 mod run;
+mod settings;
+mod succession;
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use hyper::StatusCode;
-use ipnet::IpNet;
-use model::NodeName;
 use nft::Dataplane;
-use plan::DetectorMode;
 
+pub use self::config::{AgentConfig, Conntrack, Leftovers, NodePorts};
 use self::health::Health;
 use self::metrics::Metrics;
+use self::notify::Notify;
+use self::pages::Pages;
 use self::run::Loop;
 use crate::connect;
-use crate::http::{Answer, Server};
-
-/// Settings of the agent.
-#[derive(Clone, Debug)]
-pub struct AgentConfig {
-    /// Path of the kubeconfig; `None` looks for one, then for the pod's service account.
-    pub kubeconfig: Option<PathBuf>,
-    /// Name of the Node object of this machine.
-    pub node: NodeName,
-    /// How traffic of this cluster's pods is recognised (D13).
-    pub detector: DetectorMode,
-    /// Networks whose local addresses answer on node ports; empty means the Node's InternalIPs
-    /// (D30).
-    pub node_port_addresses: Vec<IpNet>,
-    /// Masquerade all traffic to cluster IPs.
-    pub masquerade_all: bool,
-    /// Interface on which load balancer addresses are announced; `None` announces nothing.
-    pub announce_interface: Option<String>,
-    /// Where `/healthz` and `/livez` are served; `None` serves them nowhere.
-    pub health_bind: Option<SocketAddr>,
-    /// Where `/metrics` and `/proxyMode` are served; `None` serves them nowhere.
-    pub metrics_bind: Option<SocketAddr>,
-}
-
-impl AgentConfig {
-    /// kube-proxy's defaults for this node.
-    pub fn new(node: NodeName) -> Self {
-        Self {
-            kubeconfig: None,
-            node,
-            detector: DetectorMode::NodeCidr,
-            node_port_addresses: Vec::new(),
-            masquerade_all: false,
-            announce_interface: None,
-            health_bind: Some(SocketAddr::from(([0; 16], 10256))),
-            metrics_bind: Some(SocketAddr::from(([127, 0, 0, 1], 10249))),
-        }
-    }
-}
 
 /// Runs the agent until `shutdown` completes. The kernel's tables stay (D48): traffic goes on.
 ///
@@ -81,15 +50,14 @@ impl AgentConfig {
 /// When the configuration is unusable: no kubeconfig, an address that is taken, no netlink. A
 /// server that is away is not an error.
 pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let health = Arc::new(Health::new());
+    let health = Arc::new(Health::new(config.sync_period));
     let metrics = Arc::new(Metrics::new());
-    let _health_server =
-        config.health_bind.map(|bind| serve_health(bind, &health, &metrics)).transpose()?;
-    let _metrics_server =
-        config.metrics_bind.map(|bind| serve_metrics(bind, &health, &metrics)).transpose()?;
-    let client = connect(config.kubeconfig.as_deref()).await?;
+    let notify = Notify::from_env();
+    let (_pages, questions) = Pages::serve(&config, &health, &metrics)?;
+    let client = connect(config.kubeconfig.as_deref(), config.server.as_deref()).await?;
     tracing::info!(node = %config.node, "programming this node");
-    let mut agent = Loop::start(config, &client, health, metrics)?;
+    notify.trouble("waits for the API server");
+    let mut agent = Loop::start(config, &client, health, metrics, questions, notify)?;
     tokio::select! {
         worked = agent.work() => worked?,
         () = shutdown => {}
@@ -98,50 +66,11 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     Ok(())
 }
 
-/// Removes everything that an agent has put into this network namespace's kernel.
+/// Removes everything that an agent has put into this network namespace's kernel. Needs no API
+/// server.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn cleanup() -> anyhow::Result<()> {
     Ok(Dataplane::open(nft::Settings::default())?.cleanup()?)
-}
-
-fn serve_health(
-    bind: SocketAddr,
-    health: &Arc<Health>,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Server> {
-    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
-    Server::start(bind, move |path| probe(path, &health, &metrics))
-        .with_context(|| format!("serve health on {bind}; choose another --healthz-bind-address"))
-}
-
-fn probe(path: &str, health: &Health, metrics: &Metrics) -> Answer {
-    match path {
-        "/healthz" => {
-            let answer = health.healthz();
-            metrics.healthz(answer.status);
-            answer
-        }
-        "/livez" => {
-            let answer = health.livez();
-            metrics.livez(answer.status);
-            answer
-        }
-        _ => Answer::not_found(),
-    }
-}
-
-fn serve_metrics(
-    bind: SocketAddr,
-    health: &Arc<Health>,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Server> {
-    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
-    Server::start(bind, move |path| match path {
-        "/metrics" => Answer::text(StatusCode::OK, metrics.encode()),
-        "/proxyMode" => Answer::text(StatusCode::OK, "nftables"),
-        _ => probe(path, &health, &metrics),
-    })
-    .with_context(|| format!("serve metrics on {bind}; choose another --metrics-bind-address"))
 }

@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use cluster::Batch;
 use model::{Change, Cluster, Kind, NodeName, NodeView, Object, ServiceName, Timestamp};
-use plan::{AgentSettings, Planner};
+use plan::Planner;
+
+use super::no_local::NoLocal;
+use super::settings::Basis;
 
 /// The kinds that a node needs. Nothing is planned before each was listed once (D6).
 pub(crate) const KINDS: [Kind; 4] =
@@ -17,10 +20,11 @@ const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 #[derive(Debug)]
 pub(crate) struct Node {
     name: NodeName,
-    settings: AgentSettings,
+    basis: Basis,
     cluster: Cluster,
     planner: Option<Planner>,
     waiting: Waiting,
+    no_local: NoLocal,
 }
 
 /// Changes that the kernel does not have.
@@ -31,8 +35,13 @@ struct Waiting {
     received: Option<Instant>,
     /// When their causes happened.
     triggers: Vec<Timestamp>,
-    services: u64,
-    slices: u64,
+}
+
+/// Changes of Services and of EndpointSlices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) services: u64,
+    pub(crate) slices: u64,
 }
 
 /// What was planned from which changes.
@@ -44,46 +53,47 @@ pub(crate) struct Planned {
     pub(crate) received: Option<Instant>,
     /// When the causes of slice changes happened.
     pub(crate) triggers: Vec<Timestamp>,
-    /// Changes of Services and of EndpointSlices.
-    pub(crate) changes: (u64, u64),
 }
 
 impl Node {
-    pub(crate) fn new(name: NodeName, settings: AgentSettings) -> Self {
+    pub(crate) fn new(name: NodeName, basis: Basis) -> Self {
         Self {
             name,
-            settings,
+            basis,
             cluster: Cluster::default(),
             planner: None,
             waiting: Waiting::default(),
+            no_local: NoLocal::default(),
         }
     }
 
-    /// Takes changes in.
-    pub(crate) fn take(&mut self, batch: Batch) {
+    /// Takes changes in and counts them.
+    pub(crate) fn take(&mut self, batch: Batch) -> Counted {
+        let mut counted = Counted::default();
         let waiting = &mut self.waiting;
         waiting.received = waiting.received.or(Some(batch.received));
         for change in batch.changes {
             waiting.dirty.extend(plan::affected(&self.cluster, &change));
             match &change {
                 Change::Apply(Object::Service(_)) | Change::Delete(Kind::Service, ..) => {
-                    waiting.services += 1;
+                    counted.services += 1;
                 }
                 Change::Apply(Object::EndpointSlice(slice)) => {
-                    waiting.slices += 1;
+                    counted.slices += 1;
                     let trigger = slice.meta.annotations.get(TRIGGER_TIME);
                     waiting.triggers.extend(trigger.and_then(|text| timestamp(text)));
                 }
-                Change::Delete(Kind::EndpointSlice, ..) => waiting.slices += 1,
+                Change::Delete(Kind::EndpointSlice, ..) => counted.slices += 1,
                 _ => {}
             }
             self.cluster.apply(change);
         }
+        counted
     }
 
     /// Other settings from now on.
-    pub(crate) fn configure(&mut self, settings: AgentSettings) {
-        self.settings = settings;
+    pub(crate) fn configure(&mut self, basis: Basis) {
+        self.basis = basis;
     }
 
     /// Brings the view up to date.
@@ -94,23 +104,47 @@ impl Node {
         if !self.cluster.is_complete(&KINDS) {
             return None;
         }
-        let context = plan::context(&self.cluster, &self.name, &self.settings)?;
+        let node = self.cluster.nodes.get(&self.name);
+        let settings = self.basis.settings(node.map(|node| &**node));
+        let context = plan::context(&self.cluster, &self.name, &settings)?;
         let full = self.planner.as_ref().is_none_or(|planner| planner.view().context != context);
         let planner = self.planner.get_or_insert_with(|| Planner::new(context.clone()));
         let waiting = std::mem::take(&mut self.waiting);
-        planner.update(&self.cluster, &context, &waiting.dirty);
+        let changed = planner.update(&self.cluster, &context, &waiting.dirty);
+        self.no_local.update(&changed, planner.view());
         Some(Planned {
             full,
             received: waiting.received,
             // The first sync takes in old causes: they say nothing about our speed.
             triggers: if full { Vec::new() } else { waiting.triggers },
-            changes: (waiting.services, waiting.slices),
         })
+    }
+
+    /// What has to come before anything can be planned, for people; empty when nothing is missing.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let unlisted = KINDS.iter().filter(|kind| !self.cluster.complete.contains(*kind));
+        let mut missing: Vec<String> =
+            unlisted.map(|kind| format!("the API server's list of {kind:?} objects")).collect();
+        if missing.is_empty() {
+            match self.cluster.nodes.get(&self.name) {
+                None => missing.push(format!("Node {} in the API", self.name)),
+                Some(_) if self.planner.is_none() => {
+                    missing.push(format!("spec.podCIDRs of Node {}", self.name));
+                }
+                Some(_) => {}
+            }
+        }
+        missing
     }
 
     /// The latest view; `None` before the first [`Self::plan`] that succeeded.
     pub(crate) fn view(&self) -> Option<&NodeView> {
         self.planner.as_ref().map(Planner::view)
+    }
+
+    /// Services that ignore connections for want of a local endpoint.
+    pub(crate) fn no_local(&self) -> &NoLocal {
+        &self.no_local
     }
 
     /// The cluster.

@@ -7,22 +7,24 @@ use std::time::{Duration, Instant};
 use cluster::{Batch, Client, Sink, Source, SourceOptions};
 use model::{Event, Write};
 use nft::Dataplane;
-use plan::{AgentSettings, NodePortAddresses};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
-use super::AgentConfig;
-use super::addresses::local_addresses;
 use super::announce::Announce;
 use super::health::Health;
 use super::health_check_ports::HealthCheckPorts;
 use super::metrics::{Metrics, Sync};
 use super::node::{KINDS, Node, Planned};
+use super::notify::Notify;
+use super::pages::Question;
+use super::report::{NodeReport, report};
+use super::settings::Basis;
+use super::succession::Succession;
+use super::{AgentConfig, capabilities};
 use crate::clock::wall;
 
-/// First delay after the kernel refused a sync; doubles up to [`LONGEST_DELAY`].
+/// First delay after the kernel refused a sync; doubles up to the sync period (D44).
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Longest delay after the kernel refused a sync (kube-proxy's sync period, D44).
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// How often the machine's addresses are read, if node ports answer on them.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -38,6 +40,13 @@ pub(crate) struct Loop {
     announce: Announce,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    questions: mpsc::Receiver<Question>,
+    notify: Notify,
+    succession: Succession,
+    /// What may keep Services from working here, for people.
+    warnings: Vec<String>,
+    /// Why the kernel does not follow the plan.
+    error: Option<String>,
     /// Whether the kernel has followed a plan of this process.
     synced: bool,
     /// When to try again what the kernel refused.
@@ -45,6 +54,8 @@ pub(crate) struct Loop {
     delay: Duration,
     /// When to read the machine's addresses again.
     addresses: Option<tokio::time::Instant>,
+    /// When to tell the watchdog that the loop goes round.
+    watchdog: Option<tokio::time::Instant>,
 }
 
 impl Loop {
@@ -53,8 +64,14 @@ impl Loop {
         client: &Client,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        questions: mpsc::Receiver<Question>,
+        notify: Notify,
     ) -> anyhow::Result<Self> {
-        let dataplane = Dataplane::open(nft::Settings::default())?;
+        let warnings = capabilities::missing(&config);
+        for warning in &warnings {
+            tracing::error!("{warning}");
+        }
+        let dataplane = Dataplane::open(config.dataplane())?;
         let foreign = match dataplane.events() {
             Ok(events) => Some(register(events)?),
             Err(error) => {
@@ -63,22 +80,27 @@ impl Loop {
                 None
             }
         };
-        let settings = settings(&config)?;
         Ok(Self {
             source: cluster::source(client, &KINDS, SourceOptions::Node),
             sink: Sink::new(client.clone()),
-            node: Node::new(config.node.clone(), settings),
+            node: Node::new(config.node.clone(), Basis::read(&config)?),
             dataplane,
             foreign,
             ports: HealthCheckPorts::new(Arc::clone(&health)),
             announce: Announce::start(config.node.clone(), config.announce_interface.clone())?,
             health,
             metrics,
+            questions,
+            warnings,
+            error: None,
             synced: false,
             retry: None,
             delay: FIRST_DELAY,
             addresses: has_networks(&config)
                 .then(|| tokio::time::Instant::now() + ADDRESS_INTERVAL),
+            watchdog: notify.interval().map(|interval| tokio::time::Instant::now() + interval),
+            notify,
+            succession: Succession::start(config.leftovers),
             config,
         })
     }
@@ -98,12 +120,15 @@ impl Loop {
                 () = self.announce.changed() => self.announce(),
                 () = sleep_until(self.retry) => self.sync(),
                 () = sleep_until(self.addresses) => self.read_addresses(),
+                Some(question) = self.questions.recv() => self.answer(question),
+                () = sleep_until(self.watchdog) => self.tell_watchdog(),
             }
         }
     }
 
     /// Tells the other nodes that this one goes. The kernel's tables stay (D48).
     pub(crate) async fn stop(self) {
+        self.notify.stopping();
         self.announce.stop().await;
     }
 
@@ -118,14 +143,18 @@ impl Loop {
                 "left an object alone that makes no sense"
             );
         }
-        self.node.take(batch);
+        let counted = self.node.take(batch);
+        self.metrics.queued(counted.services, counted.slices, wall().0 / 1_000_000);
         self.health.see_node(self.node.cluster(), self.node.name());
         self.sync();
     }
 
     /// Plans and makes the kernel follow. A refusal leaves the kernel as it was and is tried again.
     fn sync(&mut self) {
-        let Some(planned) = self.node.plan() else { return };
+        let Some(planned) = self.node.plan() else {
+            self.notify.trouble(&format!("waits for {}", self.node.missing().join(" and ")));
+            return;
+        };
         let Some(view) = self.node.view() else { return };
         let started = Instant::now();
         match self.dataplane.sync(view) {
@@ -134,7 +163,10 @@ impl Loop {
                 self.delay = FIRST_DELAY;
                 self.health.synced();
                 self.measure(&planned, started);
-                self.metrics.did(synced, view.services.len());
+                self.metrics.did(synced, view.services.len(), self.node.no_local());
+                self.error = None;
+                self.succession.synced();
+                self.notify.status(&format!("{} Services programmed", view.services.len()));
                 tracing::debug!(?synced, full = planned.full, "synced");
                 self.synced = true;
                 let events = self.ports.update(view);
@@ -143,9 +175,7 @@ impl Loop {
             }
             Err(error) => {
                 self.metrics.failed();
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, retry_in = ?self.delay, "could not program the kernel");
-                self.try_again();
+                self.fail(&error, "could not program the kernel");
             }
         }
     }
@@ -166,25 +196,48 @@ impl Loop {
                 tracing::warn!("somebody changed our tables; they are as planned again");
             }
             Ok(_) => {}
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "could not verify the kernel's tables");
-                self.try_again();
-            }
+            Err(error) => self.fail(&error, "could not verify the kernel's tables"),
         }
     }
 
-    fn try_again(&mut self) {
+    /// Tells of a refusal and when it is tried again.
+    fn fail(&mut self, error: &nft::Error, what: &str) {
+        let causes =
+            std::iter::successors(std::error::Error::source(error), |error| error.source());
+        let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        tracing::error!(error = text, retry_in = ?self.delay, "{what}");
+        self.notify.trouble(&format!("{what}: {text}"));
+        self.error = Some(text);
         self.retry = Some(tokio::time::Instant::now() + self.delay);
-        self.delay = (self.delay * 2).min(LONGEST_DELAY);
+        self.delay = (self.delay * 2).min(self.config.sync_period);
+    }
+
+    fn tell_watchdog(&mut self) {
+        self.notify.alive();
+        let interval = self.notify.interval();
+        self.watchdog = interval.map(|interval| tokio::time::Instant::now() + interval);
+    }
+
+    fn answer(&self, question: Question) {
+        let waiting_for = self.node.missing();
+        let node = NodeReport {
+            name: self.node.name().to_string(),
+            programmed: self.synced && self.error.is_none() && waiting_for.is_empty(),
+            last_sync: self.health.updated().map(|time| time.to_string()),
+            waiting_for,
+            error: self.error.clone(),
+            warnings: self.warnings.iter().cloned().chain(self.succession.left()).collect(),
+            ..NodeReport::default()
+        };
+        let report = report(node, self.node.view(), self.node.cluster(), &question.filter);
+        // Who asked may have gone.
+        let _ = question.reply.send(report);
     }
 
     fn measure(&self, planned: &Planned, started: Instant) {
         let now = wall();
         let seconds = now.0 / 1_000_000;
-        let (services, slices) = planned.changes;
         let kind = if planned.full { Sync::Full } else { Sync::Partial };
-        self.metrics.queued(services, slices, seconds);
         self.metrics.synced(kind, started.elapsed(), seconds);
         if let Some(received) = planned.received {
             self.metrics.reached_kernel(received.elapsed());
@@ -210,9 +263,9 @@ impl Loop {
 
     fn read_addresses(&mut self) {
         self.addresses = Some(tokio::time::Instant::now() + ADDRESS_INTERVAL);
-        match settings(&self.config) {
-            Ok(settings) => {
-                self.node.configure(settings);
+        match Basis::read(&self.config) {
+            Ok(basis) => {
+                self.node.configure(basis);
                 self.sync();
             }
             Err(error) => tracing::warn!(%error, "could not read the machine's addresses"),
@@ -221,23 +274,7 @@ impl Loop {
 }
 
 fn has_networks(config: &AgentConfig) -> bool {
-    !config.node_port_addresses.is_empty()
-}
-
-fn settings(config: &AgentConfig) -> std::io::Result<AgentSettings> {
-    let node_port_addresses = if has_networks(config) {
-        NodePortAddresses::Networks {
-            networks: config.node_port_addresses.clone(),
-            local: local_addresses()?,
-        }
-    } else {
-        NodePortAddresses::Primary
-    };
-    Ok(AgentSettings {
-        detector: config.detector.clone(),
-        node_port_addresses,
-        masquerade_all: config.masquerade_all,
-    })
+    !config.node_ports.networks.is_empty()
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -71,7 +71,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let _server = config.health_bind.map(|bind| serve(bind, &metrics)).transpose()?;
-    let client = connect(config.kubeconfig.as_deref()).await?;
+    let client = connect(config.kubeconfig.as_deref(), None).await?;
     tokio::pin!(shutdown);
     let mut held = match config.seat {
         Some(seat) => tokio::select! {

@@ -1,7 +1,11 @@
 //! The loops against the embedded API server.
 
 mod agent;
+mod agent_changes;
+mod agent_pages;
+mod agent_succession;
 mod controller;
 mod dns;
 mod lease;
+mod node;
 mod support;

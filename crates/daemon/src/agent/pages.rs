@@ -1,0 +1,187 @@
+//! The agent's HTTP pages, on kube-proxy's ports and paths (semantics 4.10).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::{StatusCode, Uri};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::AgentConfig;
+use super::health::Health;
+use super::metrics::Metrics;
+use super::report::{AgentReport, Filter};
+use crate::http::{Answer, Server};
+
+/// How often an address that is taken is tried again; kube-proxy's.
+const BIND_AGAIN: Duration = Duration::from_secs(5);
+/// Questions that may wait for the loop.
+const QUESTIONS: usize = 16;
+
+/// Something that only the loop can answer.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) filter: Filter,
+    pub(crate) reply: oneshot::Sender<AgentReport>,
+}
+
+/// The servers. Dropping it closes them.
+pub(crate) struct Pages {
+    _servers: JoinSet<()>,
+}
+
+impl Pages {
+    /// Serves on both ports, on the current runtime. What only the loop knows it is asked for.
+    ///
+    /// # Errors
+    /// When an address is taken and the configuration says that this is fatal.
+    pub(crate) fn serve(
+        config: &AgentConfig,
+        health: &Arc<Health>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<(Self, mpsc::Receiver<Question>)> {
+        let (ask, questions) = mpsc::channel(QUESTIONS);
+        let mut servers = JoinSet::new();
+        if let Some(bind) = config.health_bind {
+            let page = probes(Arc::clone(health), Arc::clone(metrics));
+            let start = move || Server::start(bind, page.clone());
+            keep(&mut servers, bind, "healthz-bind-address", config.bind_hard_fail, start)?;
+        }
+        if let Some(bind) = config.metrics_bind {
+            let page = Arc::new(Page {
+                health: Arc::clone(health),
+                metrics: Arc::clone(metrics),
+                configz: json!({ "kubeproxy.config.k8s.io": config.configuration }).to_string(),
+                flagz: flagz(config),
+                started: jiff::Timestamp::now(),
+                ask,
+            });
+            let start = move || {
+                let page = Arc::clone(&page);
+                Server::start_async(bind, move |uri| Arc::clone(&page).answer(uri))
+            };
+            keep(&mut servers, bind, "metrics-bind-address", config.bind_hard_fail, start)?;
+        }
+        Ok((Self { _servers: servers }, questions))
+    }
+}
+
+/// Starts a server, again and again unless failing is fatal.
+fn keep(
+    servers: &mut JoinSet<()>,
+    bind: SocketAddr,
+    flag: &'static str,
+    hard_fail: bool,
+    start: impl Fn() -> std::io::Result<Server> + Send + 'static,
+) -> anyhow::Result<()> {
+    let first = start();
+    let mut server = match first {
+        Ok(server) => Some(server),
+        Err(error) if hard_fail => {
+            return Err(error).with_context(|| format!("serve on {bind}; choose another --{flag}"));
+        }
+        Err(error) => {
+            tracing::error!(%bind, %error, again_in = ?BIND_AGAIN, "cannot serve; choose another --{flag}");
+            None
+        }
+    };
+    servers.spawn(async move {
+        while server.is_none() {
+            tokio::time::sleep(BIND_AGAIN).await;
+            server = start().ok();
+        }
+        std::future::pending::<()>().await;
+    });
+    Ok(())
+}
+
+/// `/healthz` and `/livez`, for load balancers and the kubelet.
+fn probes(
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+) -> impl Fn(&str) -> Answer + Clone + Send + Sync + 'static {
+    move |path| match path {
+        "/healthz" => {
+            let answer = health.healthz();
+            metrics.healthz(answer.status);
+            answer
+        }
+        "/livez" => {
+            let answer = health.livez();
+            metrics.livez(answer.status);
+            answer
+        }
+        _ => Answer::not_found(),
+    }
+}
+
+/// What the pages for people and Prometheus are made of.
+struct Page {
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    configz: String,
+    flagz: String,
+    started: jiff::Timestamp,
+    ask: mpsc::Sender<Question>,
+}
+
+impl Page {
+    async fn answer(self: Arc<Self>, uri: Uri) -> Answer {
+        match uri.path() {
+            "/metrics" => Answer::text(StatusCode::OK, self.metrics.encode()),
+            "/proxyMode" => Answer::text(StatusCode::OK, "nftables"),
+            "/healthz" => Answer::text(StatusCode::OK, "ok"),
+            "/livez" => self.health.livez(),
+            "/configz" => Answer::json_text(self.configz.clone()),
+            "/flagz" => Answer::text(StatusCode::OK, self.flagz.clone()),
+            "/statusz" => Answer::text(StatusCode::OK, self.statusz()),
+            "/services" => self.services(uri.query().unwrap_or_default()).await,
+            path if path.starts_with("/debug/pprof") => Answer::text(
+                StatusCode::NOT_FOUND,
+                "no profiles: pprof is for Go programs; use perf on this process\n",
+            ),
+            _ => Answer::not_found(),
+        }
+    }
+
+    async fn services(&self, query: &str) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let question = Question { filter: Filter::from_query(query), reply };
+        let asked = self.ask.send(question).await.is_ok();
+        match answer.await {
+            Ok(report) if asked => {
+                let report = serde_json::to_string(&report).unwrap_or_default();
+                Answer::json_text(report)
+            }
+            _ => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending\n"),
+        }
+    }
+
+    /// As kube-proxy's: name, start, uptime and version.
+    fn statusz(&self) -> String {
+        let up = jiff::Timestamp::now().as_second() - self.started.as_second();
+        format!(
+            "portolan agent statusz\nWarning: This endpoint is not meant to be machine parseable\n\n\
+             Started: {}\nUp: {} hr {:02} min {:02} sec\nVersion: {}\n\n\
+             Paths: /configz /flagz /healthz /livez /metrics /proxyMode /services\n",
+            self.started,
+            up / 3600,
+            up / 60 % 60,
+            up % 60,
+            env!("CARGO_PKG_VERSION"),
+        )
+    }
+}
+
+fn flagz(config: &AgentConfig) -> String {
+    let mut text = "portolan agent flags\n\
+                    Warning: This endpoint is not meant to be machine parseable\n\n"
+        .to_owned();
+    for (flag, value) in &config.flags {
+        text += &format!("{flag}={value}\n");
+    }
+    text
+}
