@@ -1,5 +1,8 @@
 //! The agent's HTTP pages, its report, and what it says when something is missing.
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
 use portolan_daemon::agent::dry_run::{Mark, Owner, dry_run};
 use serde_json::{Value, json};
 
@@ -214,5 +217,39 @@ fn a_missing_capability_is_named() {
         let warning = report["node"]["warnings"][0].as_str().unwrap_or_default();
         assert!(warning.starts_with("CAP_NET_ADMIN is missing"), "{report:#}");
         assert_eq!(report["node"]["programmed"], false);
+    });
+}
+
+#[test]
+fn a_service_manager_is_told_when_services_work() {
+    let socket = "@portolan-test-notify";
+    let manager = ["env", "NOTIFY_SOCKET=@portolan-test-notify", "WATCHDOG_USEC=100000"];
+    let test = "agent_pages::a_service_manager_is_told_when_services_work";
+    if !inside_with(test, &manager) {
+        return;
+    }
+    block_on(async {
+        let name = SocketAddr::from_abstract_name(&socket[1..]).expect("is a name");
+        let manager = UnixDatagram::bind_addr(&name).expect("is free in this namespace");
+        manager.set_nonblocking(true).expect("can be set");
+        let manager = tokio::net::UnixDatagram::from_std(manager).expect("a runtime");
+        let told = async || {
+            let mut text = [0; 512];
+            let length = manager.recv(&mut text).await.expect("can be read");
+            String::from_utf8_lossy(&text[..length]).into_owned()
+        };
+        let api = Api::start().await;
+        let _agent = agent(&api);
+        let waits = |text: &str| text.contains("STATUS=waits for Node node1 in the API");
+        loop {
+            let text = told().await;
+            assert!(!text.contains("READY=1"), "nothing works yet: {text}");
+            if waits(&text) {
+                break;
+            }
+        }
+        api.node("node1", "172.30.0.11", "10.244.0.0/24").await;
+        while told().await != "READY=1\nSTATUS=1 Services programmed\n" {}
+        while told().await != "WATCHDOG=1\n" {}
     });
 }
