@@ -6,7 +6,8 @@ use portolan_daemon::agent::AgentConfig;
 use serde_json::json;
 
 use crate::node::{
-    SERVICES, SLICES, agent, agent_with, block_on, http, inside, maps, run, service, slice, until,
+    SERVICES, SLICES, agent, agent_with, block_on, http, inside, maps, needs_own_server, run,
+    service, slice, until,
 };
 use crate::support::Api;
 
@@ -62,7 +63,8 @@ fn tables_that_somebody_deletes_come_back() {
 #[test]
 fn a_restart_while_the_api_server_is_away_leaves_the_tables_alone() {
     // D6, D48.
-    if !inside("agent::a_restart_while_the_api_server_is_away_leaves_the_tables_alone") {
+    let test = "agent::a_restart_while_the_api_server_is_away_leaves_the_tables_alone";
+    if needs_own_server(test) || !inside(test) {
         return;
     }
     block_on(async {

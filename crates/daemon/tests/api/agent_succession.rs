@@ -98,6 +98,7 @@ async fn takes_over(leave: impl FnOnce(&str), left: impl Fn() -> String) {
     let agent = agent_with(config.clone());
     let told = |page: &str| page.contains("a kube-proxy has left");
     crate::node::until_http(10249, "/services", told).await;
+    until_of(ruleset, "our tables", |held| held.contains("table ip6 portolan")).await;
     assert_ne!(left(), "");
     drop(agent);
     run("nft", &["delete", "table", "ip", "portolan"]);

@@ -8,4 +8,5 @@ mod controller;
 mod dns;
 mod lease;
 mod node;
+mod other_cluster;
 mod support;

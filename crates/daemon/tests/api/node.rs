@@ -8,6 +8,7 @@ use portolan_daemon::agent::{AgentConfig, run as run_agent};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::other_cluster::Passage;
 use crate::support::Api;
 
 pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -18,6 +19,15 @@ const INSIDE: &str = "PORTOLAN_TEST_INSIDE";
 /// Runs a test of this file inside a network namespace. True in the process that is inside.
 pub(crate) fn inside(test: &str) -> bool {
     inside_with(test, &[])
+}
+
+/// True, aloud, when a test has to start and end its API server and the suite uses another one.
+pub(crate) fn needs_own_server(test: &str) -> bool {
+    let other = crate::other_cluster::is_wanted();
+    if other && !is_inside() {
+        testkit::skip(test, "the API server of another cluster is not ours to end or to configure");
+    }
+    other
 }
 
 /// Whether this process is inside already.
@@ -40,6 +50,10 @@ pub(crate) fn inside_with(test: &str, command: &[&str]) -> bool {
             return false;
         }
     }
+    let passage = Passage::open();
+    if passage.is_none() {
+        eprintln!("uses the embedded API server; PORTOLAN_TEST_KUBECONFIG may name another");
+    }
     let unshare = testkit::program("unshare").expect("was found above");
     let status = Command::new(unshare)
         .args(["--user", "--map-root-user", "--net", "--"])
@@ -49,6 +63,7 @@ pub(crate) fn inside_with(test: &str, command: &[&str]) -> bool {
         .arg(std::env::current_exe().expect("has a path"))
         .args([test, "--exact", "--nocapture"])
         .env(INSIDE, "1")
+        .envs(passage.iter().map(Passage::environment))
         .status()
         .expect("can start");
     assert!(status.success(), "the test failed inside its namespace");

@@ -14,29 +14,46 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::other_cluster::OtherCluster;
+
 /// Longest time that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An API server on a free port of loopback.
+/// An API server on a port of loopback.
 pub(crate) struct Api {
     pub(crate) client: Client,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) address: SocketAddr,
-    folder: TempDir,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
+    server: Server,
+}
+
+/// What answers there.
+enum Server {
+    /// Our own.
+    Embedded { folder: TempDir, stop: oneshot::Sender<()>, serving: JoinHandle<()> },
+    /// The one that `PORTOLAN_TEST_KUBECONFIG` names.
+    Other(OtherCluster),
 }
 
 impl Api {
     pub(crate) async fn start() -> Self {
+        if let Some(other) = OtherCluster::reach() {
+            let client = Client::from_kubeconfig(&other.kubeconfig).await.expect("a kubeconfig");
+            let (kubeconfig, address) = (other.kubeconfig.clone(), other.address);
+            return Self { client, kubeconfig, address, server: Server::Other(other) };
+        }
         Self::start_in(tempfile::tempdir().expect("a folder"), 0).await
     }
 
-    /// Ends the server. Its state stays in the folder.
+    /// Ends the server. Its state stays in the folder. Only with the embedded one: tests that need
+    /// it ask [`crate::other_cluster::is_wanted`] first.
     pub(crate) async fn stop(self) -> (TempDir, u16) {
-        self.stop.send(()).expect("it runs");
-        self.serving.await.expect("it did not panic");
-        (self.folder, self.address.port())
+        let Server::Embedded { folder, stop, serving } = self.server else {
+            panic!("another cluster's API server is not ours to end");
+        };
+        stop.send(()).expect("it runs");
+        serving.await.expect("it did not panic");
+        (folder, self.address.port())
     }
 
     /// Starts with the state of an earlier one.
@@ -58,15 +75,19 @@ impl Api {
         let address = is_ready.await.expect("the server starts");
         let kubeconfig = write_kubeconfig(folder.path(), address, pki.ca_pem());
         let client = Client::from_kubeconfig(&kubeconfig).await.expect("is a good kubeconfig");
-        Self { client, kubeconfig, address, folder, stop, serving }
+        let server = Server::Embedded { folder, stop, serving };
+        Self { client, kubeconfig, address, server }
     }
 
     pub(crate) async fn create(&self, collection: &str, object: Value) -> Value {
         let json = "application/json";
-        self.client
-            .exchange(Method::POST, collection, json, Some(&object))
-            .await
-            .unwrap_or_else(|error| panic!("{error:?}"))
+        let created = self.client.exchange(Method::POST, collection, json, Some(&object)).await;
+        let created = created.unwrap_or_else(|error| panic!("{error:?}"));
+        if let Server::Other(other) = &self.server {
+            let name = created["metadata"]["name"].as_str().expect("has a name");
+            other.note(format!("{collection}/{name}"));
+        }
+        created
     }
 
     pub(crate) async fn merge(&self, path: &str, patch: Value) -> Value {
