@@ -52,6 +52,9 @@ pub(crate) enum Command {
     Apiserver(Box<Apiserver>),
     /// Run cluster DNS
     Dns(Dns),
+    /// Measure parts of Portolan on this machine, next to kube-proxy's figures
+    #[command(subcommand)]
+    Bench(Bench),
     /// Print a shell's completion script
     Completions {
         /// Which shell
@@ -257,6 +260,35 @@ pub(crate) struct NodeCidrs {
     /// Prefix length of a node's IPv6 range
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) node_cidr_mask_size_ipv6: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Measure the agent from a write to the API to the first packet
+    Agent(BenchAgent),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Starts the API server and the agent in a network of their own, without root;
+every write goes through the API. Build with --release before believing figures.
+
+Examples:
+  portolan bench agent --services 10000 --endpoints 5
+  portolan bench agent --services 100,1000,10000,50000     the curve")]
+pub(crate) struct BenchAgent {
+    /// Number of Services; several give a curve
+    #[arg(long, value_delimiter = ',', default_value = "10000", value_name = "N")]
+    pub(crate) services: Vec<u32>,
+    /// Endpoints of each
+    #[arg(long, default_value_t = 5, value_name = "M")]
+    pub(crate) endpoints: u32,
+    /// Changes of one endpoint that are measured
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) changes: u32,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@
 
 mod agent_table;
 mod args;
+mod bench;
 mod commands;
 mod fetch;
 mod kube_proxy;

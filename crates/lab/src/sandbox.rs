@@ -31,23 +31,36 @@ use crate::net::Namespace;
 /// # Errors
 /// [`LabError::Forbidden`] names the setting of this machine that forbids it.
 pub(crate) fn leave(outlive_parent: bool) -> Result<(), LabError> {
-    let (uid, gid) = (getuid(), getgid());
-    let inner = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
-    match unshare(CloneFlags::CLONE_NEWUSER | inner) {
-        Ok(()) => {
-            map("setgroups", "deny")?;
-            map("uid_map", &format!("0 {uid} 1"))?;
-            map("gid_map", &format!("0 {gid} 1"))?;
-        }
-        // Root can do without a user namespace where those are switched off.
-        Err(_) if uid == Uid::from_raw(0) => unshare(inner).map_err(forbidden)?,
-        Err(errno) => return Err(forbidden(errno)),
-    }
+    enter(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
     if outlive_parent {
         return Ok(());
     }
     // Only now: the kernel clears it when credentials change.
     set_pdeathsig(Signal::SIGKILL).map_err(LabError::system("ask to die with the parent"))
+}
+
+/// Leaves the user's network: a new user namespace in which we are root, and an empty network
+/// namespace.
+///
+/// # Errors
+/// As [`leave`].
+pub(crate) fn leave_network() -> Result<(), LabError> {
+    enter(CloneFlags::CLONE_NEWNET)
+}
+
+/// Enters new namespaces, owned by a new user namespace.
+fn enter(inner: CloneFlags) -> Result<(), LabError> {
+    let (uid, gid) = (getuid(), getgid());
+    match unshare(CloneFlags::CLONE_NEWUSER | inner) {
+        Ok(()) => {
+            map("setgroups", "deny")?;
+            map("uid_map", &format!("0 {uid} 1"))?;
+            map("gid_map", &format!("0 {gid} 1"))
+        }
+        // Root can do without a user namespace where those are switched off.
+        Err(_) if uid == Uid::from_raw(0) => unshare(inner).map_err(forbidden),
+        Err(errno) => Err(forbidden(errno)),
+    }
 }
 
 /// What pid 1 does first: dies with its parent, has mounts that nobody else sees, and a /proc of

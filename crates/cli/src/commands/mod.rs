@@ -11,7 +11,8 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Bench, Command};
+use crate::bench;
 
 /// Runs a command. The exit code is the command's own for `exec`, else 0 or 1.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -28,6 +29,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Controller(controller) => servers::controller(controller)?,
         Command::Apiserver(apiserver) => apiserver::run(*apiserver)?,
         Command::Dns(dns) => servers::dns(dns)?,
+        Command::Bench(Bench::Agent(agent)) => bench::agent(&agent)?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "portolan", &mut io::stdout());

@@ -151,12 +151,12 @@ impl Loop {
 
     /// Plans and makes the kernel follow. A refusal leaves the kernel as it was and is tried again.
     fn sync(&mut self) {
+        let started = Instant::now();
         let Some(planned) = self.node.plan() else {
             self.notify.trouble(&format!("waits for {}", self.node.missing().join(" and ")));
             return;
         };
         let Some(view) = self.node.view() else { return };
-        let started = Instant::now();
         match self.dataplane.sync(view) {
             Ok(synced) => {
                 self.retry = None;

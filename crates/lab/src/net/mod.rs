@@ -10,6 +10,7 @@
 //!                         └─ veth ─ eth0 client
 //! ```
 
+mod alone;
 mod link;
 mod netlink;
 mod topology;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+pub use alone::alone;
 pub(crate) use topology::UPLINK;
 pub use topology::{PodLink, Topology, TopologyError};
 
