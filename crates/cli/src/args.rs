@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Apiserver(Box<Apiserver>),
     /// Run cluster DNS
     Dns(Dns),
+    /// Show the busiest Services of this node, second by second
+    Top(Top),
     /// Measure parts of Portolan on this machine, next to kube-proxy's figures
     #[command(subcommand)]
     Bench(Bench),
@@ -206,6 +208,9 @@ pub(crate) struct Agent {
     /// Answer ARP and NDP for load balancer addresses on this interface
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) announce_interface: Option<String>,
+    /// Count new connections by Service, for `portolan top`, /counters and /metrics
+    #[arg(long)]
+    pub(crate) counters: bool,
     /// Remove what a kube-proxy has left in the kernel, once our own rules work
     #[arg(long)]
     pub(crate) replace_kube_proxy: bool,
@@ -260,6 +265,22 @@ pub(crate) struct NodeCidrs {
     /// Prefix length of a node's IPv6 range
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) node_cidr_mask_size_ipv6: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Look once and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Rows of a live view
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) rows: usize,
+    /// Where the agent serves /counters
+    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDR")]
+    pub(crate) agent: SocketAddr,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ mod kube_proxy;
 mod manifests;
 mod report;
 mod table;
+mod top;
 
 use std::process::ExitCode;
 

@@ -53,6 +53,7 @@ fn config(arguments: Agent, settings: &mut Settings) -> anyhow::Result<AgentConf
     config.health_bind = with_port(config.health_bind, arguments.healthz_port);
     config.metrics_bind = with_port(config.metrics_bind, arguments.metrics_port);
     config.announce_interface = arguments.announce_interface;
+    config.counters = arguments.counters;
     if arguments.replace_kube_proxy {
         config.leftovers = Leftovers::Remove;
     }

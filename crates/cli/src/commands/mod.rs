@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use crate::args::{Arguments, Bench, Command};
-use crate::bench;
+use crate::{bench, top};
 
 /// Runs a command. The exit code is the command's own for `exec`, else 0 or 1.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Controller(controller) => servers::controller(controller)?,
         Command::Apiserver(apiserver) => apiserver::run(*apiserver)?,
         Command::Dns(dns) => servers::dns(dns)?,
+        Command::Top(arguments) => top::run(&arguments)?,
         Command::Bench(Bench::Agent(agent)) => bench::agent(&agent)?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();

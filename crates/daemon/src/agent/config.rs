@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use model::NodeName;
+use nft::sysctl::Tuning;
 use plan::DetectorMode;
 use serde_json::Value;
 
@@ -42,6 +43,8 @@ pub struct AgentConfig {
     pub sync_period: Duration,
     /// What the kernel's connection tracking is set to (D41).
     pub conntrack: Conntrack,
+    /// Count new connections by Service and endpoint, for `/counters` and `/metrics`.
+    pub counters: bool,
     /// What becomes of what a kube-proxy has left in the kernel.
     pub leftovers: Leftovers,
     /// The configuration in kube-proxy's words, for `/configz`.
@@ -104,6 +107,23 @@ impl Default for Conntrack {
     }
 }
 
+impl Conntrack {
+    /// What the kernel is told on a machine with that many processors.
+    pub(crate) fn tuning(&self, processors: u32) -> Tuning {
+        const MOST: u32 = 1024 * 1024;
+        let set = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        let wanted = processors.saturating_mul(self.max_per_core).min(MOST).max(self.min);
+        Tuning {
+            least_connections: (self.max_per_core > 0).then_some(wanted),
+            tcp_established: set(self.tcp_established_timeout),
+            tcp_close_wait: set(self.tcp_close_wait_timeout),
+            udp: set(self.udp_timeout),
+            udp_stream: set(self.udp_stream_timeout),
+            tcp_be_liberal: self.tcp_be_liberal,
+        }
+    }
+}
+
 impl AgentConfig {
     /// kube-proxy's defaults for this node.
     pub fn new(node: NodeName) -> Self {
@@ -122,6 +142,7 @@ impl AgentConfig {
             bind_hard_fail: true,
             sync_period: Duration::from_secs(30),
             conntrack: Conntrack::default(),
+            counters: false,
             leftovers: Leftovers::Report,
             configuration: Value::Null,
             flags: BTreeMap::new(),
@@ -130,6 +151,29 @@ impl AgentConfig {
 
     /// What the kernel is written with.
     pub(crate) fn dataplane(&self) -> nft::Settings {
-        nft::Settings { masquerade_mark: 1 << self.masquerade_bit }
+        nft::Settings {
+            masquerade_mark: 1 << self.masquerade_bit,
+            drop_invalid: !nft::sysctl::is_liberal(),
+            localhost_node_ports: self.node_ports.loopback,
+            counters: self.counters,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_tune_as_kube_proxy_does_and_zero_leaves_alone() {
+        // D41.
+        let mut conntrack = Conntrack::default();
+        for processors in [1, 2, 8, 64] {
+            assert_eq!(conntrack.tuning(processors), Tuning::usual(processors));
+        }
+        conntrack.max_per_core = 0;
+        conntrack.tcp_close_wait_timeout = Duration::ZERO;
+        let tuning = conntrack.tuning(4);
+        assert_eq!((tuning.least_connections, tuning.tcp_close_wait), (None, None));
     }
 }

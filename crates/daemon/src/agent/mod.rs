@@ -16,6 +16,7 @@ mod addresses;
 mod announce;
 mod capabilities;
 mod config;
+pub mod counters;
 pub mod dry_run;
 mod health;
 mod health_check_ports;
@@ -53,6 +54,7 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     let health = Arc::new(Health::new(config.sync_period));
     let metrics = Arc::new(Metrics::new());
     let notify = Notify::from_env();
+    tune(&config);
     let (_pages, questions) = Pages::serve(&config, &health, &metrics)?;
     let client = connect(config.kubeconfig.as_deref(), config.server.as_deref()).await?;
     tracing::info!(node = %config.node, "programming this node");
@@ -64,6 +66,16 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     }
     agent.stop().await;
     Ok(())
+}
+
+/// D41. What cannot be set is told; Services work without.
+fn tune(config: &AgentConfig) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+    for failure in nft::sysctl::tune(&config.conntrack.tuning(processors)) {
+        let cause = std::error::Error::source(&failure).map(ToString::to_string);
+        tracing::warn!(cause, "{failure}");
+    }
 }
 
 /// Removes everything that an agent has put into this network namespace's kernel. Needs no API

@@ -24,6 +24,8 @@ pub(crate) struct Node {
     cluster: Cluster,
     planner: Option<Planner>,
     waiting: Waiting,
+    /// Services whose view has changed since the kernel last followed.
+    changed: BTreeSet<ServiceName>,
     no_local: NoLocal,
 }
 
@@ -63,6 +65,7 @@ impl Node {
             cluster: Cluster::default(),
             planner: None,
             waiting: Waiting::default(),
+            changed: BTreeSet::new(),
             no_local: NoLocal::default(),
         }
     }
@@ -112,6 +115,7 @@ impl Node {
         let waiting = std::mem::take(&mut self.waiting);
         let changed = planner.update(&self.cluster, &context, &waiting.dirty);
         self.no_local.update(&changed, planner.view());
+        self.changed.extend(changed);
         Some(Planned {
             full,
             received: waiting.received,
@@ -140,6 +144,16 @@ impl Node {
     /// The latest view; `None` before the first [`Self::plan`] that succeeded.
     pub(crate) fn view(&self) -> Option<&NodeView> {
         self.planner.as_ref().map(Planner::view)
+    }
+
+    /// Services whose view has changed since the kernel last followed.
+    pub(crate) fn changed(&self) -> &BTreeSet<ServiceName> {
+        &self.changed
+    }
+
+    /// The kernel has followed.
+    pub(crate) fn followed(&mut self) {
+        self.changed.clear();
     }
 
     /// Services that ignore connections for want of a local endpoint.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::AgentConfig;
+use super::counters::CountersReport;
 use super::health::Health;
 use super::metrics::Metrics;
 use super::report::{AgentReport, Filter};
@@ -23,9 +24,11 @@ const QUESTIONS: usize = 16;
 
 /// Something that only the loop can answer.
 #[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) filter: Filter,
-    pub(crate) reply: oneshot::Sender<AgentReport>,
+pub(crate) enum Question {
+    /// What this node does for Services.
+    Services { filter: Filter, reply: oneshot::Sender<AgentReport> },
+    /// What has happened to connections; `None` when that is not counted.
+    Counters(oneshot::Sender<Option<CountersReport>>),
 }
 
 /// The servers. Dropping it closes them.
@@ -57,6 +60,7 @@ impl Pages {
                 configz: json!({ "kubeproxy.config.k8s.io": config.configuration }).to_string(),
                 flagz: flagz(config),
                 started: jiff::Timestamp::now(),
+                counts: config.counters,
                 ask,
             });
             let start = move || {
@@ -125,13 +129,16 @@ struct Page {
     configz: String,
     flagz: String,
     started: jiff::Timestamp,
+    /// Whether the loop counts connections.
+    counts: bool,
     ask: mpsc::Sender<Question>,
 }
 
 impl Page {
     async fn answer(self: Arc<Self>, uri: Uri) -> Answer {
         match uri.path() {
-            "/metrics" => Answer::text(StatusCode::OK, self.metrics.encode()),
+            "/metrics" => Answer::text(StatusCode::OK, self.metrics().await),
+            "/counters" => self.counters_page().await,
             "/proxyMode" => Answer::text(StatusCode::OK, "nftables"),
             "/healthz" => Answer::text(StatusCode::OK, "ok"),
             "/livez" => self.health.livez(),
@@ -147,9 +154,40 @@ impl Page {
         }
     }
 
+    /// The metrics, with those of Services where they are counted.
+    async fn metrics(&self) -> String {
+        let text = self.metrics.encode();
+        match self.counters().await {
+            Some(counters) => {
+                let end = "# EOF\n";
+                format!("{}{}{end}", text.trim_end_matches(end), counters.to_metrics())
+            }
+            None => text,
+        }
+    }
+
+    async fn counters(&self) -> Option<CountersReport> {
+        if !self.counts {
+            return None;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.ask.send(Question::Counters(reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
+    async fn counters_page(&self) -> Answer {
+        match self.counters().await {
+            Some(report) => Answer::json_text(serde_json::to_string(&report).unwrap_or_default()),
+            None => Answer::text(
+                StatusCode::NOT_FOUND,
+                "nothing is counted: start the agent with --counters\n",
+            ),
+        }
+    }
+
     async fn services(&self, query: &str) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let question = Question { filter: Filter::from_query(query), reply };
+        let question = Question::Services { filter: Filter::from_query(query), reply };
         let asked = self.ask.send(question).await.is_ok();
         match answer.await {
             Ok(report) if asked => {
@@ -166,7 +204,7 @@ impl Page {
         format!(
             "portolan agent statusz\nWarning: This endpoint is not meant to be machine parseable\n\n\
              Started: {}\nUp: {} hr {:02} min {:02} sec\nVersion: {}\n\n\
-             Paths: /configz /flagz /healthz /livez /metrics /proxyMode /services\n",
+             Paths: /configz /counters /flagz /healthz /livez /metrics /proxyMode /services\n",
             self.started,
             up / 3600,
             up / 60 % 60,

@@ -11,13 +11,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::announce::Announce;
+use super::counters::CountersReport;
 use super::health::Health;
 use super::health_check_ports::HealthCheckPorts;
 use super::metrics::{Metrics, Sync};
 use super::node::{KINDS, Node, Planned};
 use super::notify::Notify;
 use super::pages::Question;
-use super::report::{NodeReport, report};
+use super::report::{AgentReport, Filter, NodeReport, report};
 use super::settings::Basis;
 use super::succession::Succession;
 use super::{AgentConfig, capabilities};
@@ -157,7 +158,7 @@ impl Loop {
             return;
         };
         let Some(view) = self.node.view() else { return };
-        match self.dataplane.sync(view) {
+        match self.dataplane.sync_services(view, self.node.changed()) {
             Ok(synced) => {
                 self.retry = None;
                 self.delay = FIRST_DELAY;
@@ -168,15 +169,28 @@ impl Loop {
                 self.succession.synced();
                 self.notify.status(&format!("{} Services programmed", view.services.len()));
                 tracing::debug!(?synced, full = planned.full, "synced");
-                self.synced = true;
                 let events = self.ports.update(view);
+                if !std::mem::replace(&mut self.synced, true) {
+                    self.open_loopback();
+                }
+                self.node.followed();
                 self.announce();
-                self.report(events);
+                self.write_events(events);
             }
             Err(error) => {
                 self.metrics.failed();
                 self.fail(&error, "could not program the kernel");
             }
+        }
+    }
+
+    /// D31: once our rules throw away what others send to loopback addresses.
+    fn open_loopback(&self) {
+        if self.config.node_ports.loopback
+            && let Err(error) = nft::sysctl::route_localnet()
+        {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(cause, "node ports do not answer on 127.0.0.1: {error}");
         }
     }
 
@@ -218,7 +232,29 @@ impl Loop {
         self.watchdog = interval.map(|interval| tokio::time::Instant::now() + interval);
     }
 
-    fn answer(&self, question: Question) {
+    // Whoever asked may have gone.
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Services { filter, reply } => drop(reply.send(self.report(&filter))),
+            Question::Counters(reply) => drop(reply.send(self.counters())),
+        }
+    }
+
+    fn counters(&mut self) -> Option<CountersReport> {
+        if !self.config.counters {
+            return None;
+        }
+        match self.dataplane.counters() {
+            Ok(counts) => Some(CountersReport::of(counts)),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "could not read the counters");
+                None
+            }
+        }
+    }
+
+    fn report(&self, filter: &Filter) -> AgentReport {
         let waiting_for = self.node.missing();
         let node = NodeReport {
             name: self.node.name().to_string(),
@@ -229,9 +265,7 @@ impl Loop {
             warnings: self.warnings.iter().cloned().chain(self.succession.left()).collect(),
             ..NodeReport::default()
         };
-        let report = report(node, self.node.view(), self.node.cluster(), &question.filter);
-        // Who asked may have gone.
-        let _ = question.reply.send(report);
+        report(node, self.node.view(), self.node.cluster(), filter)
     }
 
     fn measure(&self, planned: &Planned, started: Instant) {
@@ -248,7 +282,7 @@ impl Loop {
         }
     }
 
-    fn report(&self, events: Vec<Event>) {
+    fn write_events(&self, events: Vec<Event>) {
         for event in events {
             tracing::warn!(service = %event.regarding.name, event.message, "health check port");
             let sink = self.sink.clone();

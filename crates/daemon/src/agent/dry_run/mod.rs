@@ -99,7 +99,7 @@ pub async fn dry_run(config: &AgentConfig) -> anyhow::Result<Difference> {
         }
     }
     let Some(view) = node.view() else { bail!("cannot plan without a view") };
-    let want = Layout::new(view, config.dataplane().masquerade_mark).ruleset();
+    let want = Layout::new(view, &config.dataplane()).ruleset();
     let have = Kernel::open()?.read()?;
     let leftovers = leftovers::find().iter().map(ToString::to_string).collect();
     Ok(Difference { changes: difference(view, &have, &want), leftovers })
@@ -198,6 +198,8 @@ impl Owners {
                 let line = |(key, data)| self.element(*family, set, spec, Mark::Plus, key, data);
                 elements.iter().map(|(key, data)| line((key, data))).collect()
             }
+            // What clients are remembered by is carried over, not planned.
+            Op::AddTimed(..) => Vec::new(),
             Op::DeleteElements(family, set, keys) => {
                 let spec = spec(have, *family, set);
                 let held = have.get(family).and_then(|table| table.sets.get(set));
@@ -300,6 +302,7 @@ mod tests {
             internal: Action::Balance(Arc::clone(&backends)),
             external: Action::Balance(backends),
             masquerade: Masquerade::OffCluster,
+            lasting: Arc::from([]),
             affinity: None,
             source_ranges: None,
         };
@@ -331,7 +334,7 @@ mod tests {
 
     #[test]
     fn services_come_go_and_change() {
-        let ruleset = |view: &NodeView| Layout::new(view, 0x4000).ruleset();
+        let ruleset = |view: &NodeView| Layout::new(view, &nft::Settings::default()).ruleset();
         let old = view(&[
             ("gone", "10.96.0.1", &["10.244.0.2:8080"]),
             ("same", "10.96.0.2", &["10.244.0.2:8080"]),
