@@ -1,7 +1,7 @@
 //! The lab's networks and life span, with real namespaces and real packets.
 //!
 //! The program enters a user namespace of its own before anything else, so that it needs no root
-//! and leaves nothing behind; where that is forbidden it fails and says why. It is also what the
+//! and leaves nothing behind; where that is forbidden its tests are skipped. It is also what the
 //! lab starts as API server, controller and agent: here those only wait to be killed.
 
 use std::io::{self, Read, Write};
@@ -31,53 +31,46 @@ fn main() -> ExitCode {
         Some("hold-a-lab") => return hold_a_lab(),
         _ => {}
     }
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let tests: [(&str, fn()); 6] = [
-        ("pods_and_nodes_reach_each_other_in_both_families", pods_and_nodes_reach_each_other),
-        ("the_client_reaches_nodes_but_no_pod", client_reaches_nodes_but_no_pod),
-        ("a_pod_s_address_is_free_at_once", address_is_free_at_once),
-        ("a_stopped_node_is_off_the_network_until_started", stopped_node_is_off_the_network),
-        ("nothing_is_left_of_a_killed_lab", nothing_is_left_of_a_killed_lab),
-        ("a_lab_runs_once_per_state_folder", a_lab_runs_once_per_state_folder),
-    ];
-    for (name, test) in tests
-        .iter()
-        .filter(|(name, _)| filter.as_deref().is_none_or(|filter| name.contains(filter)))
-    {
-        // A namespace each: what one test does to sysctls and links another cannot see.
-        let began = Instant::now();
-        let passed = in_process(name, *test);
-        say(&format!(
-            "test {name} ... {} ({} ms)",
-            if passed { "ok" } else { "FAILED" },
-            began.elapsed().as_millis()
-        ));
-        if !passed {
-            return ExitCode::FAILURE;
-        }
+    if let Ok(name) = std::env::var(CHILD) {
+        return be_child(&name);
     }
-    ExitCode::SUCCESS
+    // A process and namespaces each: what one test does to sysctls and links another cannot see.
+    let tests = TESTS.iter().map(|&(name, _)| (name, move || in_process(name)));
+    testkit::run_tests(tests, || testkit::no_namespaces().map_or(Ok(()), Err))
 }
 
-/// Runs a test in a process and namespaces of its own.
-fn in_process(name: &str, test: fn()) -> bool {
-    const CHILD: &str = "PORTOLAN_TEST_CHILD";
-    if std::env::var(CHILD).as_deref() == Ok(name) {
-        let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
-        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
-            .expect("user and network namespaces");
-        for (file, text) in [
-            ("setgroups", "deny".to_owned()),
-            ("uid_map", format!("0 {uid} 1")),
-            ("gid_map", format!("0 {gid} 1")),
-        ] {
-            std::fs::write(format!("/proc/self/{file}"), text).expect("map the user");
-        }
-        test();
-        std::process::exit(0);
-    }
+const TESTS: [(&str, fn()); 6] = [
+    ("pods_and_nodes_reach_each_other_in_both_families", pods_and_nodes_reach_each_other),
+    ("the_client_reaches_nodes_but_no_pod", client_reaches_nodes_but_no_pod),
+    ("a_pod_s_address_is_free_at_once", address_is_free_at_once),
+    ("a_stopped_node_is_off_the_network_until_started", stopped_node_is_off_the_network),
+    ("nothing_is_left_of_a_killed_lab", nothing_is_left_of_a_killed_lab),
+    ("a_lab_runs_once_per_state_folder", a_lab_runs_once_per_state_folder),
+];
+
+/// Names the test that a process was started for.
+const CHILD: &str = "PORTOLAN_TEST_CHILD";
+
+fn in_process(name: &str) {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(name).env(CHILD, name).status().expect("run the test").success()
+    assert!(command.env(CHILD, name).status().expect("run the test").success());
+}
+
+/// Runs a test as root of namespaces of its own.
+fn be_child(name: &str) -> ExitCode {
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
+        .expect("user and network namespaces");
+    for (file, text) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ] {
+        std::fs::write(format!("/proc/self/{file}"), text).expect("map the user");
+    }
+    let (_, test) = TESTS.iter().find(|(known, _)| *known == name).expect("is a test");
+    test();
+    ExitCode::SUCCESS
 }
 
 fn pods_and_nodes_reach_each_other() {

@@ -1,7 +1,7 @@
 //! What tests of several crates share.
 //!
-//! What it is: skipping aloud, finding real programs, network namespaces, and damaged input. What
-//! it is not: a dependency of the product, or a home for fakes.
+//! What it is: skipping aloud, finding real programs, network namespaces, damaged input, and a
+//! main for tests that must do something before the first thread starts. What it is not: a dependency of the product, or a home for fakes.
 //!
 //! ```text
 //!  test ─▶ skip(reason) ─▶ $PORTOLAN_SKIPS ─▶ the test command's closing line
@@ -9,6 +9,7 @@
 //! ```
 
 pub mod fuzz;
+mod harness;
 mod namespace;
 
 use std::fs::OpenOptions;
@@ -16,6 +17,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+pub use harness::run_tests;
 pub use namespace::Namespace;
 
 /// Says that a test cannot run here. The test command counts it as skipped.
