@@ -1,5 +1,6 @@
 //! One request, from head to answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     /// Who asks.
     pub(crate) user: User,
+    /// From where.
+    pub(crate) peer: IpAddr,
 }
 
 /// Answers one request. Never fails: failures are answers.
@@ -142,7 +145,8 @@ fn understand(
     }
     decision?;
     let path = path.ok_or_else(|| status::bad_request(UNREADABLE_PATH))?;
-    Ok((Call { request, path, query, user: other.unwrap_or(user) }, target))
+    let user = other.unwrap_or(user);
+    Ok((Call { request, path, query, user, peer: peer.address }, target))
 }
 
 impl Seen {

@@ -27,17 +27,18 @@ pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
     named && headers.contains_key(UPGRADE)
 }
 
-/// Sends the request to `place` under another path and gives the answer as it comes. When both
+/// Sends the request to a place, for this `Host`, under another path and gives the answer as it
+/// comes. When both
 /// sides agree to an upgrade, their bytes are passed on until one ends, or the server does.
 pub(super) async fn forward(
     server: &Arc<Server>,
     mut sender: SendRequest<Body>,
-    place: &Place,
+    (place, host): (&Place, &str),
     mut request: Request<Incoming>,
     path_and_query: &str,
 ) -> Result<Response<Body>, Failure> {
     let upgrading = wants_upgrade(request.headers()).then(|| upgrade::on(&mut request));
-    let outgoing = outgoing(request, place, path_and_query, upgrading.is_some())?;
+    let outgoing = outgoing(request, host, path_and_query, upgrading.is_some())?;
     let mut response =
         sender.send_request(outgoing).await.map_err(|error| unreachable(place, &error))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -69,7 +70,7 @@ pub(super) fn empty() -> Body {
 
 fn outgoing(
     request: Request<Incoming>,
-    place: &Place,
+    host: &str,
     path_and_query: &str,
     upgrading: bool,
 ) -> Result<Request<Body>, Failure> {
@@ -81,8 +82,14 @@ fn outgoing(
     strip(&mut head.headers, upgrading);
     // Credentials are for this server, not for those behind it.
     head.headers.remove(AUTHORIZATION);
-    let host = HeaderValue::from_str(&place.to_string())
-        .map_err(|error| status::bad_request(error.to_string()))?;
+    let impersonates = |name: &&HeaderName| name.as_str().starts_with("impersonate-");
+    let impersonating: Vec<HeaderName> =
+        head.headers.keys().filter(impersonates).cloned().collect();
+    for name in impersonating {
+        head.headers.remove(name);
+    }
+    let host =
+        HeaderValue::from_str(host).map_err(|error| status::bad_request(error.to_string()))?;
     head.headers.insert(HOST, host);
     let body = if upgrading {
         empty()

@@ -72,7 +72,7 @@ pub(super) async fn stream(
         return Err(status::bad_request("Upgrade request required"));
     }
     let sender = server.dialer.kubelet(&place).await?;
-    forward::forward(server, sender, &place, call.request, &target).await
+    forward::forward(server, sender, (&place, &place.to_string()), call.request, &target).await
 }
 
 fn names(path: &ResourcePath) -> (&str, &str) {

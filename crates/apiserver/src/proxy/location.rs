@@ -5,13 +5,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Response;
-use http::header::{HeaderValue, LOCATION};
+use http::header::{HOST, HeaderName, HeaderValue, LOCATION};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use serde_json::Value;
 use wire::status::{self, Failure};
 
 use super::dial::Place;
-use super::{forward, object};
+use super::links::Links;
+use super::{forward, object, through};
 use crate::http::Server;
 use crate::http::path::ResourcePath;
 use crate::http::reply::{self, Body};
@@ -30,19 +32,85 @@ pub(super) async fn proxy(
         "pods" => (pod(server, namespace, &target)?, false),
         _ => node(server, &target)?,
     };
-    if path.rest.is_empty() && !call.path.ends_with('/') && is_read(&call) {
-        return Ok(redirect(&call.path));
-    }
+    let upgrading = forward::wants_upgrade(call.request.headers());
     let query = call.request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let raw = call.request.uri().path();
-    let rest = raw.split_once("/proxy/").map_or("", |(_, rest)| rest);
+    if path.rest.is_empty() && !call.path.ends_with('/') && is_read(&call) && !upgrading {
+        return Ok(redirect(&format!("{}/{query}", call.path)));
+    }
+    let (prefix, rest) = split(call.request.uri().path(), path.namespace.is_some());
+    let links =
+        Links { prefix: prefix.to_owned(), backend: place.to_string(), host: host(&call.request) };
     let asked = format!("/{rest}{query}");
+    let mut request = call.request;
+    set_forwarded(&mut request, &links, call.peer);
     let sender = match target.scheme.as_str() {
-        _ if is_kubelet => server.dialer.kubelet(&place).await?,
-        "https" => server.dialer.unverified(&place).await?,
-        _ => server.dialer.plain(&place).await?,
+        _ if is_kubelet => server.dialer.kubelet(&place).await,
+        "https" => server.dialer.unverified(&place).await,
+        _ => server.dialer.plain(&place).await,
     };
-    forward::forward(server, sender, &place, call.request, &asked).await
+    let answer = match sender {
+        Ok(sender) => {
+            forward::forward(server, sender, (&place, &links.host), request, &asked).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match answer {
+        answer if upgrading => answer,
+        Ok(response) => through::lead(response, &links).await,
+        Err(failure) => Err(not_reached(failure)),
+    }
+}
+
+/// The path of the server that stands for the root behind it, and what follows its slash.
+fn split(path: &str, namespaced: bool) -> (&str, &str) {
+    // api/v1[/namespaces/NS]/RESOURCE/NAME/proxy
+    let mut left = if namespaced { 7 } else { 5 };
+    let mut in_segment = false;
+    for (at, byte) in path.bytes().enumerate() {
+        if byte != b'/' {
+            in_segment = true;
+        } else if std::mem::take(&mut in_segment) {
+            left -= 1;
+            if left == 0 {
+                return (&path[..at], &path[at + 1..]);
+            }
+        }
+    }
+    (path, "")
+}
+
+/// The host that the client asked.
+fn host(request: &Request<Incoming>) -> String {
+    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    authority.or(named).unwrap_or_default().to_owned()
+}
+
+/// Tells the backend whom it really answers, and where it seems to be.
+fn set_forwarded(request: &mut Request<Incoming>, links: &Links, peer: IpAddr) {
+    let uri = HeaderValue::from_str(request.uri().path()).ok().filter(|_| !links.prefix.is_empty());
+    let headers = request.headers_mut();
+    if let Some(uri) = uri {
+        headers.insert("x-forwarded-uri", uri);
+    }
+    let before: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut clients = before.join(", ");
+    if !clients.is_empty() {
+        clients.push_str(", ");
+    }
+    clients.push_str(&peer.to_string());
+    if let Ok(value) = HeaderValue::from_str(&clients) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+/// 503 rather than 500: it is not this server that fails.
+fn not_reached(failure: Failure) -> Failure {
+    match failure.message.strip_prefix("error dialing backend: ") {
+        Some(why) => status::service_unavailable(format!("error trying to reach service: {why}")),
+        None => failure,
+    }
 }
 
 /// `[scheme:]name[:port]`.
@@ -196,13 +264,15 @@ fn is_read(call: &Call) -> bool {
     matches!(*call.request.method(), http::Method::GET | http::Method::HEAD)
 }
 
-fn redirect(path: &str) -> Response<Body> {
+fn redirect(location: &str) -> Response<Body> {
     let mut response = reply::bytes(301, "text/plain; charset=utf-8", bytes::Bytes::new());
-    if let Ok(location) = HeaderValue::from_str(&format!("{path}/")) {
+    if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
     response
 }
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 #[cfg(test)]
 mod tests {
@@ -244,6 +314,18 @@ mod tests {
             assert!(!may_proxy_to(&text.parse().unwrap()), "{text}");
         }
         assert!(may_proxy_to(&"10.244.0.5".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_root_of_the_backend_is_where_the_subresource_is() {
+        for (path, namespaced, expected) in [
+            ("/api/v1/namespaces/proxy/services/s:80/proxy/a/proxy/", true, ("a/proxy/", 44)),
+            ("/api/v1/namespaces/n/pods/p/proxy", true, ("", 33)),
+            ("/api/v1/nodes/proxy/proxy/", false, ("", 25)),
+        ] {
+            let (prefix, rest) = split(path, namespaced);
+            assert_eq!((rest, prefix.len()), expected, "{path}");
+        }
     }
 
     #[test]

@@ -12,7 +12,9 @@
 mod dial;
 mod forward;
 mod kubelet;
+mod links;
 mod location;
+mod through;
 
 use std::sync::Arc;
 

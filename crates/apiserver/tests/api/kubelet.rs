@@ -52,6 +52,24 @@ fn answer(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         }
         return Response::new(Full::from(format!("{asked}\n")));
     }
+    if asked == "/moved" {
+        return Response::builder()
+            .status(302)
+            .header("location", "/a")
+            .body(Full::default())
+            .unwrap();
+    }
+    if asked == "/page" {
+        let headers = request.headers();
+        let known = ["host", "x-forwarded-uri", "x-forwarded-for", "authorization"]
+            .map(|name| headers.get(name).map_or("", |value| value.to_str().unwrap()));
+        let page = format!("<a href='/x'>{}</a>", known.join(" "));
+        return Response::builder()
+            .header("content-type", "text/html; charset=utf-8")
+            .header("access-control-allow-origin", "*")
+            .body(Full::from(page))
+            .unwrap();
+    }
     let protocol = request.headers()["sec-websocket-protocol"].clone();
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -200,7 +218,28 @@ async fn a_node_s_proxy_is_its_kubelet() {
         (code.as_u16(), headers["location"].as_bytes()),
         (301, &b"/api/v1/nodes/n/proxy/"[..])
     );
+    let (_, headers, _) = server.ask("GET", "/api/v1/nodes/n/proxy?a=b", &[], "").await;
+    assert_eq!(headers["location"], "/api/v1/nodes/n/proxy/?a=b");
     let (code, answer) = server.json("GET", "/api/v1/nodes/n:80/proxy/", &Value::Null).await;
     assert_eq!((code.as_u16(), answer["message"].as_str()), (400, Some("address not allowed")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_and_redirects_lead_back_through_the_proxy() {
+    // S19.
+    let server = with_pod(true).await;
+    let (code, headers, body) = server.ask("GET", "/api/v1/nodes/n/proxy/page", &[], "").await;
+    let host = server.address;
+    let page = format!(
+        "<a href=\"/api/v1/nodes/n/proxy/x\">{host} /api/v1/nodes/n/proxy/page 127.0.0.1 </a>"
+    );
+    assert_eq!((code.as_u16(), String::from_utf8(body.to_vec()).unwrap()), (200, page));
+    assert_eq!(headers.get("access-control-allow-origin"), None);
+    let (code, headers, _) = server.ask("GET", "/api/v1/nodes/n/proxy/moved", &[], "").await;
+    assert_eq!(
+        (code.as_u16(), headers["location"].as_bytes()),
+        (302, &b"/api/v1/nodes/n/proxy/a"[..])
+    );
     server.stop().await;
 }
