@@ -52,7 +52,13 @@ impl Sink {
     /// # Errors
     /// When the server refuses or does not answer; a stale precondition is a conflict.
     pub async fn write(&self, write: &Write) -> Result<Written, WriteError> {
-        let call = wire::from_model::call(write).at(now());
+        let call = match write {
+            Write::FinalizeNamespace(name) => {
+                let live = self.client.get(&format!("/api/v1/namespaces/{name}")).await?;
+                wire::from_model::finalize_namespace(name, &live)
+            }
+            write => wire::from_model::call(write).at(now()),
+        };
         let answer = self.client.request(call).await?;
         Ok(written(&answer))
     }

@@ -156,7 +156,7 @@ impl Registry {
             ("", Verb::List) => self.list(request),
             ("", Verb::Watch) => self.watch(request),
             ("", Verb::Create) => self.create(request).await,
-            ("" | "status", Verb::Update) => self.update(request).await,
+            ("" | "status" | "finalize", Verb::Update) => self.update(request).await,
             ("" | "status", Verb::Patch(kind)) => self.patch(request, kind).await,
             ("", Verb::Delete) => self.delete(request).await,
             ("", Verb::DeleteCollection) => self.delete_collection(request).await,
@@ -164,7 +164,6 @@ impl Registry {
             ("scale", Verb::Update | Verb::Patch(_)) => self.write_scale(request).await,
             ("binding", Verb::Create) => self.bind(request).await,
             ("eviction", Verb::Create) => self.evict(request).await,
-            ("finalize", Verb::Update) => self.finalize(request).await,
             _ => Err(status::method_not_allowed().into()),
         }
     }

@@ -1,4 +1,4 @@
-//! scale, binding, eviction and finalize.
+//! scale, binding and eviction.
 
 use serde_json::{Value, json};
 use wire::apply::{self, Writer};
@@ -12,7 +12,6 @@ use wire::status::{self, CauseReason, FieldError};
 use super::Registry;
 use super::meta;
 use super::refusal::{Outcome, Refusal, modified, not_found, storage};
-use super::resources::{show, show_value};
 use super::update::{Change, Written, shown};
 use crate::api::{Answer, PatchType, Request, Stored, Verb};
 use crate::store::{CommitError, Transaction};
@@ -99,42 +98,6 @@ impl Registry {
         delete.body = Some(body["deleteOptions"].clone());
         self.delete(&delete).await?;
         Ok(success())
-    }
-
-    /// PUT of a Namespace's `finalize`: only `spec.finalizers` changes.
-    pub(super) async fn finalize(&self, request: &Request) -> Outcome<Answer> {
-        let row = &request.kind;
-        let body = request.body.clone().unwrap_or_default();
-        loop {
-            let record =
-                self.store.get(&self.key(request)).ok_or_else(|| not_found(row, request.name()))?;
-            let old = record.value();
-            let wanted = meta::text(&body, "resourceVersion");
-            if !wanted.is_empty() && wanted != record.version.to_string() {
-                return Err(modified(row, request.name()));
-            }
-            let mut new = old.clone();
-            set_spec_finalizers(&mut new, &body["spec"]["finalizers"]);
-            if request.options.dry_run {
-                let object = show_value(row, new);
-                return Ok(Answer::Object { code: 200, object, warnings: Vec::new() });
-            }
-            let mut transaction = Transaction::default();
-            let is_finished = super::update::is_finished(&new);
-            if is_finished {
-                transaction.delete(self.key(request), record.version, Some(new));
-            } else {
-                transaction.replace(self.key(request), record.version, new);
-            }
-            match self.store.commit(transaction).await {
-                Ok(written) => {
-                    let object = show(row, &written[0]);
-                    return Ok(Answer::Object { code: 200, object, warnings: Vec::new() });
-                }
-                Err(CommitError::Conflict(_)) => {}
-                Err(error) => return Err(storage(&error)),
-            }
-        }
     }
 }
 
@@ -299,20 +262,6 @@ fn bind_pod(pod: &mut Value, binding: &Value, node: &str) {
     if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
         conditions.retain(|condition| condition["type"] != "PodScheduled");
         conditions.push(scheduled);
-    }
-}
-
-fn set_spec_finalizers(namespace: &mut Value, finalizers: &Value) {
-    let is_empty = finalizers.as_array().is_none_or(Vec::is_empty);
-    if !namespace["spec"].is_object() {
-        namespace["spec"] = json!({});
-    }
-    if let Some(spec) = namespace["spec"].as_object_mut() {
-        if is_empty {
-            spec.remove("finalizers");
-        } else {
-            spec.insert("finalizers".to_owned(), finalizers.clone());
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! PUT and PATCH, of an object or of its status.
+//! PUT and PATCH, of an object or of its status, and of the finalizers of a Namespace.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use wire::decode::FieldValidation;
 use wire::kinds::Kind;
 use wire::patch::{Patch, PatchKind};
 use wire::rules::meta::resource_version_required;
+use wire::rules::namespace;
 use wire::status;
 use wire::{apply, patch};
 
@@ -154,12 +155,19 @@ impl Registry {
         let reservation =
             if is_status { Reservation::default() } else { self.reserve(request, &mut new, old)? };
         meta::carry(&mut new, old);
-        let errors = if is_status {
-            row.prepare_status(&mut new, old, env);
-            row.validate_status(&new, old, env)
-        } else {
-            row.prepare_update(&mut new, old, env);
-            row.validate_update(&new, old, env)
+        let errors = match request.subresource() {
+            "status" => {
+                row.prepare_status(&mut new, old, env);
+                row.validate_status(&new, old, env)
+            }
+            "finalize" => {
+                namespace::prepare_finalize(&mut new, old);
+                namespace::validate_finalize(&new, old)
+            }
+            _ => {
+                row.prepare_update(&mut new, old, env);
+                row.validate_update(&new, old, env)
+            }
         };
         check(row, name, &errors).map_err(|refusal| refusal.after(warnings.clone()))?;
         warnings.extend(row.warnings(&new, Some(old)));

@@ -176,3 +176,27 @@ async fn both_event_apis_show_the_same_objects() {
     assert_eq!(shown["regarding"]["name"], "p");
     assert_eq!(shown["apiVersion"], "events.k8s.io/v1");
 }
+
+#[tokio::test]
+async fn a_namespace_is_held_by_every_finalizer() {
+    let world = World::new().await;
+    let body = json!({
+        "metadata": { "name": "n" }, "spec": { "finalizers": ["example.com/mine"] },
+    });
+    let created = world.create("namespaces", body).await.unwrap();
+    assert_eq!(created["spec"]["finalizers"], json!(["example.com/mine", "kubernetes"]));
+    world.delete("namespaces/-/n", Value::Null).await.unwrap();
+    let finalize = async |finalizers: Value| {
+        let body = json!({ "metadata": { "name": "n" }, "spec": { "finalizers": finalizers } });
+        world.update("namespaces/-/n/finalize", body).await
+    };
+    let held = finalize(json!(["example.com/mine"])).await.unwrap();
+    assert_eq!(held["status"]["phase"], "Terminating");
+    let again = finalize(json!(["example.com/mine"])).await.unwrap();
+    assert_eq!(again["metadata"]["resourceVersion"], held["metadata"]["resourceVersion"]);
+    let failure = finalize(json!(["example.com/mine", "mine"])).await.unwrap_err();
+    assert_eq!(failure.code, 422);
+    assert_eq!(failure.details["causes"][0]["field"], "spec.finalizers[1]");
+    finalize(json!([])).await.unwrap();
+    assert_eq!(world.get("namespaces/-/n").await.unwrap_err().code, 404);
+}

@@ -82,7 +82,9 @@ impl Worker {
     async fn is_confirmed(&self, key: &Key, write: &Write) -> Result<bool, RequestError> {
         match (key, write) {
             (Key::Garbage, Write::Delete { meta, .. }) => self.has_no_owner(meta).await,
-            (Key::Namespace(_), Write::FinalizeNamespace(name)) => self.is_empty(name).await,
+            (Key::Namespace(_), Write::FinalizeNamespace(name)) => {
+                Ok(self.is_held(name).await? && self.is_empty(name).await?)
+            }
             _ => Ok(true),
         }
     }
@@ -119,6 +121,13 @@ impl Worker {
             Err(error) if error.is_gone() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a Namespace still waits for its content, and not for others only.
+    async fn is_held(&self, namespace: &NamespaceName) -> Result<bool, RequestError> {
+        let live = self.client.get(&format!("/api/v1/namespaces/{namespace}")).await?;
+        let finalizers = live["spec"]["finalizers"].as_array();
+        Ok(finalizers.is_some_and(|all| all.iter().any(|one| one == "kubernetes")))
     }
 
     /// Whether a Namespace has no content.

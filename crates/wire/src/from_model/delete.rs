@@ -1,7 +1,7 @@
 //! Deletions.
 
 use model::{Meta, Name, Resource, Uid};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Call, path};
 
@@ -21,12 +21,16 @@ pub(super) fn any(resource: &Resource, meta: &Meta, grace_seconds: Option<u32>) 
     Call::delete(object_path(resource, meta), &meta.uid, grace_seconds)
 }
 
-/// Lets go of a Namespace whose content is gone.
-pub(super) fn finalize_namespace(name: &Name) -> Call {
-    let body = json!({
-        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name.as_str() },
-        "spec": { "finalizers": [] },
-    });
+/// Lets go of a Namespace whose content is gone, as it is in the cluster: the finalizers of others
+/// stay. A Namespace that has changed meanwhile is a conflict.
+pub fn finalize_namespace(name: &Name, live: &Value) -> Call {
+    let mut body = live.clone();
+    body["apiVersion"] = "v1".into();
+    body["kind"] = "Namespace".into();
+    body["metadata"]["name"] = name.as_str().into();
+    let finalizers = live["spec"]["finalizers"].as_array().into_iter().flatten();
+    let others: Vec<&Value> = finalizers.filter(|one| *one != NAMESPACE_FINALIZER).collect();
+    body["spec"] = json!({ "finalizers": others });
     Call::put(format!("/api/v1/namespaces/{name}/finalize"), body)
 }
 
@@ -35,3 +39,6 @@ pub(super) fn object_path(resource: &Resource, meta: &Meta) -> String {
     let namespace = if resource.namespaced { meta.namespace.as_str() } else { "" };
     path(&resource.group, &resource.version, namespace, &resource.plural, &meta.name)
 }
+
+/// What the namespace controller holds Namespaces with.
+const NAMESPACE_FINALIZER: &str = "kubernetes";

@@ -20,6 +20,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use delete::finalize_namespace;
 use model::{Timestamp, Write};
 use serde_json::{Value, json};
 
@@ -102,7 +103,8 @@ pub fn call(write: &Write) -> Call {
         }
         Write::AddOwner { resource, meta, owner } => owner::add(resource, meta, owner),
         Write::RemoveOwner { resource, meta, owner } => owner::remove(resource, meta, owner),
-        Write::FinalizeNamespace(name) => delete::finalize_namespace(name),
+        // Of a Namespace that only its content holds.
+        Write::FinalizeNamespace(name) => finalize_namespace(name, &json!({})),
         Write::Event(event) => event::create(event),
     }
 }

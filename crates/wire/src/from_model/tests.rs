@@ -149,6 +149,18 @@ fn foreign_kinds_lose_a_finalizer_by_replacement() {
 }
 
 #[test]
+fn a_namespace_keeps_the_finalizers_of_others() {
+    let live = json!({
+        "metadata": { "name": "n", "resourceVersion": "7" },
+        "spec": { "finalizers": ["example.com/mine", "kubernetes"] },
+    });
+    let call = finalize_namespace(&"n".into(), &live);
+    assert_eq!((call.method, call.path.as_str()), (Method::Put, "/api/v1/namespaces/n/finalize"));
+    assert_eq!(call.body["spec"]["finalizers"], json!(["example.com/mine"]));
+    assert_eq!(call.body["metadata"]["resourceVersion"], "7");
+}
+
+#[test]
 fn a_deletion_without_a_uid_has_no_precondition() {
     let call = call(&Write::DeleteEndpoints(EndpointsName::new("default", "web")));
     assert_eq!(call.method, Method::Delete);

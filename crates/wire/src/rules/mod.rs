@@ -13,7 +13,7 @@ pub(crate) mod event;
 pub(crate) mod ip_address;
 pub(crate) mod lease;
 pub mod meta;
-pub(crate) mod namespace;
+pub mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub mod quantity;

@@ -55,6 +55,24 @@ pub(crate) fn validate_update(new: &Value, old: &Value, _: &Env) -> Vec<FieldErr
     meta::validate_update(new, old)
 }
 
+/// A write of the finalizers does not change the status.
+pub fn prepare_finalize(new: &mut Value, old: &Value) {
+    copy(new, old, "status");
+    let finalizers = new.list("/spec/finalizers").to_vec();
+    let spec = if finalizers.is_empty() { json!({}) } else { json!({ "finalizers": finalizers }) };
+    set(new, "/spec", spec);
+}
+
+/// All errors of a write of the finalizers.
+pub fn validate_finalize(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = meta::validate_update(new, old);
+    for (index, finalizer) in new.texts("/spec/finalizers").into_iter().enumerate() {
+        let field = format!("spec.finalizers[{index}]");
+        errors.extend(meta::validate_finalizer(finalizer, &field));
+    }
+    errors
+}
+
 /// All errors of a status write.
 pub(crate) fn validate_status(new: &Value, old: &Value, _: &Env) -> Vec<FieldError> {
     let mut errors = meta::validate_update(new, old);
