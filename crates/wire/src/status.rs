@@ -70,6 +70,8 @@ pub struct Failure {
     pub message: String,
     /// `details`, `Null` when absent.
     pub details: Value,
+    /// `metadata`, when there is any: how to go on with a list, for one.
+    pub metadata: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -85,6 +87,9 @@ impl Failure {
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }
+        if let Some(metadata) = &self.metadata {
+            status["metadata"] = (**metadata).clone();
+        }
         status
     }
 
@@ -98,7 +103,8 @@ impl Failure {
     }
 
     fn new(code: u16, reason: &str, message: impl Into<String>, details: Value) -> Self {
-        Self { code, reason: reason.to_owned(), message: message.into(), details }
+        let (reason, message) = (reason.to_owned(), message.into());
+        Self { code, reason, message, details, metadata: None }
     }
 }
 
@@ -244,6 +250,20 @@ pub fn not_acceptable_because(message: impl Into<String>) -> Failure {
 /// 410: the resourceVersion of a watch or a continue token is too old.
 pub fn expired(message: impl Into<String>) -> Failure {
     Failure::new(410, "Expired", message, Value::Null)
+}
+
+/// 410 of a page of a list whose version is no longer known. The token leads to the rest as it is
+/// now.
+pub fn continue_expired(token: &str) -> Failure {
+    let mut failure = expired(
+        "The provided continue parameter is too old to display a consistent list result. You can \
+         start a new list without the continue parameter, or use the continue token in this \
+         response to retrieve the remainder of the results. Continuing with the provided token \
+         results in an inconsistent list - objects that were created, modified, or deleted between \
+         the time the first chunk was returned and now may show up in the list.",
+    );
+    failure.metadata = Some(Box::new(json!({ "continue": token })));
+    failure
 }
 
 /// 410 of a watch that starts before the oldest event that is still known.

@@ -8,7 +8,7 @@ use wire::status::{self, CauseReason};
 
 use super::Registry;
 use super::meta;
-use super::read::selection;
+use super::read::{check_list_options, selection};
 use super::refusal::{Outcome, bad_option, not_found, storage};
 use super::resources::{show, show_value};
 use super::update::shown;
@@ -31,6 +31,7 @@ impl Registry {
     pub(super) async fn delete_collection(&self, request: &Request) -> Outcome<Answer> {
         let options = DeleteOptions::parse(request)?;
         let selection = selection(request)?;
+        check_list_options(&request.options)?;
         let listing = self.store.list(self.resources.number(&request.kind), &selection.prefix());
         let mut items = Vec::new();
         for (path, record) in listing.objects {

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use wire::kinds::Kind;
-use wire::status::{self, CauseReason};
+use wire::status::{self, CauseReason, FieldError};
 
 use super::Registry;
-use super::refusal::{Outcome, Refusal, bad_option, not_found};
+use super::refusal::{Outcome, Refusal, not_found};
 use super::resources::show;
 use crate::api::{Answer, More, Options, Request};
 use crate::store::{Expired, Listing, Page};
@@ -20,6 +20,8 @@ use crate::watch::{Selection, Start, Watch};
 /// Encoding of continue tokens. As in Go, bits behind the last byte do not matter.
 const TOKEN: GeneralPurpose =
     GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+
+const VERSION_TOO_OLD: &str = "The resourceVersion for the provided list is too old.";
 
 /// Watches without `timeoutSeconds` last this long and up to as much again.
 const WATCH_SECONDS: u64 = 1800;
@@ -45,12 +47,19 @@ impl Registry {
         let resource = self.resources.number(&request.kind);
         let Listing { mut objects, version } = match (&asked.token, asked.exact) {
             (None, None) => self.store.list(resource, &prefix),
-            (token, exact) => {
-                let after = token.as_ref().map_or("", |token| &*token.start);
-                let version = token.as_ref().map_or(exact, |token| Some(token.version));
-                let version = version.unwrap_or_default();
-                let page = Page { prefix: &prefix, after, version };
-                self.store.page(resource, &page).map_err(|expired| self.page_expired(expired))?
+            (None, Some(version)) => {
+                let page = Page { prefix: &prefix, after: "", version };
+                let expired = |_: Expired| status::expired(VERSION_TOO_OLD);
+                self.store.page(resource, &page).map_err(expired)?
+            }
+            (Some(token), _) => {
+                let version = token.version.unwrap_or_else(|| self.store.version());
+                let page = Page { prefix: &prefix, after: &token.start, version };
+                let expired = |_: Expired| {
+                    let inconsistent = Token { version: None, start: token.start.clone() };
+                    status::continue_expired(&inconsistent.encode())
+                };
+                self.store.page(resource, &page).map_err(expired)?
             }
         };
         if !selection.is_everything() {
@@ -60,7 +69,7 @@ impl Registry {
             let rest = objects.split_off(limit);
             let start = objects.last().map_or("", |(path, _)| path);
             More {
-                token: Token { version, start: start.to_owned() }.encode(),
+                token: Token { version: Some(version), start: start.to_owned() }.encode(),
                 remaining: selection.is_everything().then_some(rest.len() as u64),
             }
         });
@@ -114,16 +123,6 @@ impl Registry {
         }
         Ok(())
     }
-
-    /// 410 for a page whose version is no longer known, with a token to go on inconsistently.
-    fn page_expired(&self, expired: Expired) -> Refusal {
-        let text = format!(
-            "The provided continue parameter is too old to display a consistent list result: \
-             version {} is older than {}. Start the list again without the continue parameter",
-            expired.asked, expired.oldest,
-        );
-        status::expired(text).into()
-    }
 }
 
 /// The selectors of a request.
@@ -164,24 +163,8 @@ impl ListOptions {
     fn parse(options: &Options) -> Outcome<Self> {
         let version = parse_version(&options.resource_version)
             .map_err(|text| status::bad_request(format!("resourceVersion: {text}")))?;
+        check_list_options(options)?;
         let matching = options.resource_version_match.as_str();
-        if !matching.is_empty() && options.resource_version.is_empty() {
-            let text =
-                "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided";
-            return Err(list_option(CauseReason::Forbidden, text));
-        }
-        if matching == "Exact" && version == 0 {
-            let text =
-                "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
-            return Err(list_option(CauseReason::Forbidden, text));
-        }
-        if !matches!(matching, "" | "Exact" | "NotOlderThan") {
-            let text = format!(
-                "Unsupported value: {}: supported values: \"Exact\", \"NotOlderThan\", \"\"",
-                status::quote(matching)
-            );
-            return Err(list_option(CauseReason::NotSupported, text));
-        }
         let token = Some(&options.continue_token).filter(|token| !token.is_empty());
         if token.is_some() && version != 0 {
             let text = "specifying resource version is not allowed when using continue";
@@ -200,57 +183,121 @@ impl ListOptions {
 
 /// Where a list in pages goes on: `metadata.continue`.
 struct Token {
-    version: u64,
+    /// Of the first page; `None` when the rest shall be as it is now.
+    version: Option<u64>,
     /// Path of the last object of the page before.
     start: String,
 }
 
 impl Token {
     fn encode(&self) -> String {
-        let token = json!({ "v": "meta.k8s.io/v1", "rv": self.version, "start": self.start });
+        let version = self.version.map_or_else(|| json!(-1), |version| json!(version));
+        let token = json!({ "v": "meta.k8s.io/v1", "rv": version, "start": self.start });
         TOKEN.encode(token.to_string())
     }
 
     fn decode(text: &str) -> Outcome<Self> {
         let invalid = |why: &str| {
-            Refusal::from(status::bad_request(format!(
-                "invalid continue token: continue key is not valid: {why}"
-            )))
+            Refusal::from(status::bad_request(format!("invalid continue token: {why}")))
         };
-        let bytes = TOKEN.decode(text).map_err(|error| invalid(&error.to_string()))?;
+        let no_key = |why: &str| invalid(&format!("continue key is not valid: {why}"));
+        let bytes = TOKEN.decode(text).map_err(|error| no_key(&error.to_string()))?;
         let token: Value = serde_json::from_slice(&bytes).map_err(|error| {
             match bytes.first().filter(|first| !first.is_ascii_graphic()) {
-                Some(first) => invalid(&format!(
+                Some(first) => no_key(&format!(
                     "invalid character '\\u{first:04x}' looking for beginning of value"
                 )),
-                None => invalid(&error.to_string()),
+                None => no_key(&error.to_string()),
             }
         })?;
-        match (token["v"].as_str(), token["rv"].as_u64(), token["start"].as_str()) {
-            (Some("meta.k8s.io/v1"), Some(version), Some(start)) => {
-                Ok(Self { version, start: start.to_owned() })
+        let known = token["v"].as_str().unwrap_or_default();
+        if known != "meta.k8s.io/v1" {
+            let known = status::quote(known);
+            return Err(no_key(&format!("server does not recognize this encoded version {known}")));
+        }
+        let version = match token["rv"].as_i64() {
+            None | Some(0) => {
+                let why = "incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+                return Err(no_key(why));
             }
-            _ => Err(invalid("server does not recognize this encoded version")),
+            Some(version) => u64::try_from(version).ok(),
+        };
+        match token["start"].as_str() {
+            None | Some("") => Err(no_key("encoded start key empty (version meta.k8s.io/v1)")),
+            Some(start) => Ok(Self { version, start: start.to_owned() }),
         }
     }
 }
 
+/// What the options of a list may not be (apimachinery `ValidateListOptions`).
+pub(super) fn check_list_options(options: &Options) -> Outcome<()> {
+    let matching = options.resource_version_match.as_str();
+    let mut errors = Vec::new();
+    if !matching.is_empty() {
+        if options.resource_version.is_empty() {
+            errors.push(forbidden_match("is forbidden unless resourceVersion is provided"));
+        }
+        if !options.continue_token.is_empty() {
+            errors.push(forbidden_match("is forbidden when continue is provided"));
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            errors.push(unknown_match(matching, "\"Exact\", \"NotOlderThan\", \"\""));
+        }
+        if matching == "Exact" && options.resource_version == "0" {
+            errors.push(forbidden_match("\"Exact\" is forbidden for resourceVersion \"0\""));
+        }
+    }
+    if options.send_initial_events.is_some() {
+        let text = "Forbidden: sendInitialEvents is forbidden for list";
+        errors.push(list_option("sendInitialEvents", CauseReason::Forbidden, text));
+    }
+    refuse_list_options(&errors)
+}
+
+/// What the options of a watch may not be.
 fn check_watch_options(options: &Options) -> Outcome<()> {
     let matching = options.resource_version_match.as_str();
-    if options.send_initial_events.is_none() && !matching.is_empty() {
-        let text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-        return Err(list_option(CauseReason::Forbidden, text));
-    }
+    let mut errors = Vec::new();
     if options.send_initial_events.is_some() && matching != "NotOlderThan" {
         let text =
             "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        return Err(list_option(CauseReason::Forbidden, text));
+        errors.push(list_option("resourceVersionMatch", CauseReason::Forbidden, text));
     }
-    Ok(())
+    if !matching.is_empty() {
+        if options.send_initial_events.is_none() {
+            let why = "is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(forbidden_match(why));
+        }
+        if matching != "NotOlderThan" {
+            errors.push(unknown_match(matching, "\"NotOlderThan\""));
+        }
+        if !options.continue_token.is_empty() {
+            errors.push(forbidden_match("is forbidden when continue is provided"));
+        }
+    }
+    refuse_list_options(&errors)
 }
 
-fn list_option(reason: CauseReason, message: impl Into<String>) -> Refusal {
-    bad_option("ListOptions", "resourceVersionMatch", reason, message)
+fn forbidden_match(why: &str) -> FieldError {
+    let text = format!("Forbidden: resourceVersionMatch {why}");
+    list_option("resourceVersionMatch", CauseReason::Forbidden, text)
+}
+
+fn unknown_match(matching: &str, known: &str) -> FieldError {
+    let matching = status::quote(matching);
+    let text = format!("Unsupported value: {matching}: supported values: {known}");
+    list_option("resourceVersionMatch", CauseReason::NotSupported, text)
+}
+
+fn list_option(field: &str, reason: CauseReason, message: impl Into<String>) -> FieldError {
+    FieldError { field: field.to_owned(), reason, message: message.into() }
+}
+
+fn refuse_list_options(errors: &[FieldError]) -> Outcome<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(status::invalid("meta.k8s.io", "ListOptions", "", errors).into())
 }
 
 /// Kinds without selectable fields of their own have another text for unknown ones.

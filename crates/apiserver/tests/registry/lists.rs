@@ -1,8 +1,8 @@
 use futures::StreamExt;
-use portolan_apiserver::api::{Options, WatchEvent};
+use portolan_apiserver::api::{Options, Verb, WatchEvent};
 use serde_json::{Value, json};
 
-use crate::support::World;
+use crate::support::{World, request};
 
 async fn config_maps(world: &World, names: &[&str]) {
     world.create("namespaces", json!({ "metadata": { "name": "n" } })).await.unwrap();
@@ -61,6 +61,59 @@ async fn bad_options_are_refused_as_upstream_does() {
     assert_eq!(list(|o| o.resource_version_match = "Exact".into()).await.code, 422);
     let failure = list(|o| o.continue_token = "garbage".into()).await;
     assert!(failure.message.starts_with("invalid continue token"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn every_bad_option_of_a_list_is_named() {
+    let world = World::new().await;
+    let options = Options {
+        resource_version_match: "Foo".to_owned(),
+        continue_token: "garbage".to_owned(),
+        send_initial_events: Some(false),
+        ..Options::default()
+    };
+    let failure = world.list("configmaps/default", options).await.unwrap_err();
+    let causes = failure.details["causes"].as_array().unwrap();
+    let causes: Vec<_> = causes.iter().map(|cause| (&cause["field"], &cause["reason"])).collect();
+    let (matching, initial) = (json!("resourceVersionMatch"), json!("sendInitialEvents"));
+    let [forbidden, unknown] = ["FieldValueForbidden", "FieldValueNotSupported"].map(|r| json!(r));
+    assert_eq!(
+        causes,
+        [
+            (&matching, &forbidden),
+            (&matching, &forbidden),
+            (&matching, &unknown),
+            (&initial, &forbidden),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_of_many_has_the_options_of_a_list() {
+    let world = World::new().await;
+    config_maps(&world, &["a"]).await;
+    let mut request = request(Verb::DeleteCollection, "configmaps/n");
+    request.options.resource_version_match = "Exact".to_owned();
+    assert_eq!(world.call(request).await.unwrap_err().code, 422);
+    assert!(world.get("configmaps/n/a").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_list_can_go_on_with_what_is_there_now() {
+    use base64::Engine;
+    let world = World::new().await;
+    config_maps(&world, &["a", "b"]).await;
+    let after_a = |version: i64| {
+        let token = json!({ "v": "meta.k8s.io/v1", "rv": version, "start": "n/a" });
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())
+    };
+    let go_on = async |continue_token: String| {
+        world.list("configmaps/n", Options { continue_token, ..Options::default() }).await
+    };
+    let rest = go_on(after_a(-1)).await.unwrap();
+    assert_eq!(rest["names"], json!(["b", "kube-root-ca.crt"]));
+    let failure = go_on(after_a(0)).await.unwrap_err();
+    assert!(failure.message.ends_with("(version meta.k8s.io/v1)"), "{}", failure.message);
 }
 
 #[tokio::test]

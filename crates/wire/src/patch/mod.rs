@@ -66,6 +66,7 @@ pub fn parse(kind: PatchKind, body: &[u8]) -> Result<Patch, Failure> {
                     "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
                 ),
                 details: Value::Null,
+                metadata: None,
             });
         }
         // In Go null is an empty list or map; the library for merge patches looks once more.
