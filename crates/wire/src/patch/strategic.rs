@@ -27,8 +27,8 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 pub(super) enum Error {
     /// The directive is badly formed: 400.
     Format(String),
-    /// The patch does not fit the object: 422.
-    Fit,
+    /// Lists of lists: 422.
+    ListOfLists,
     /// What the real server never gave a type: 500 without a reason.
     Untyped(String),
 }
@@ -38,7 +38,7 @@ impl Error {
     pub(super) fn failure(self) -> Failure {
         match self {
             Self::Format(why) => status::bad_request(why),
-            Self::Fit => status::unprocessable_patch(),
+            Self::ListOfLists => status::unprocessable_patch(),
             Self::Untyped(why) => status::untyped(why),
         }
     }
@@ -141,7 +141,8 @@ fn retain_keys(
     let bad = || Error::Format("invalid patch format of retainKeys".to_owned());
     let keys = keys.as_array().ok_or_else(bad)?;
     let keys: BTreeSet<&str> = keys.iter().filter_map(Value::as_str).collect();
-    if patch.keys().any(|k| !k.starts_with('$') && !keys.contains(&**k)) {
+    let is_retained = |name: &str| name.starts_with('$') || keys.contains(name);
+    if patch.iter().any(|(name, value)| !value.is_null() && !is_retained(name)) {
         return Err(bad());
     }
     original.retain(|key, _| keys.contains(&**key));
@@ -290,7 +291,7 @@ fn merge_list(
     let mut merged = kept;
     for item in &patch {
         if item.get(key).is_none() {
-            return Err(Error::Fit);
+            return Err(no_merge_key(item, key));
         }
         match places.place(item) {
             Some(at) => {
@@ -312,8 +313,22 @@ fn merge_item(old: Value, patch: &Value, context: Context<'_>) -> Result<Value, 
         (Value::Object(old), Value::Object(patch)) => {
             merge_map(old, patch.clone(), context).map(Value::Object)
         }
-        _ => Err(Error::Fit),
+        (old, patch) => Err(not_alike(&[old], patch)),
     }
+}
+
+fn no_merge_key(item: &Value, key: &str) -> Error {
+    let item = go_format(item);
+    Error::Untyped(format!("map: {item} does not contain declared merge key: {key}"))
+}
+
+/// An entry of a list that is no map, among those that are.
+fn not_alike(list: &[Value], item: &Value) -> Error {
+    if item.is_array() {
+        return Error::ListOfLists;
+    }
+    let (list, item) = (go_format(&Value::Array(list.to_vec())), go_format(item));
+    Error::Untyped(format!("list element types are not identical: [{list} [{item}]]"))
 }
 
 /// Carries out `$patch` in list entries; gives what is left of the list and of the patch.
@@ -325,12 +340,12 @@ fn list_directives(
     let (mut plain, mut deleted) = (Vec::new(), Vec::new());
     let mut replace = false;
     for item in patch {
-        let Value::Object(map) = &item else { return Err(Error::Fit) };
+        let Value::Object(map) = &item else { return Err(not_alike(&original, &item)) };
         match map.get(PATCH).map(|d| d.as_str()) {
             None => plain.push(item),
             Some(Some("delete")) => {
                 if !map.contains_key(key) {
-                    return Err(Error::Fit);
+                    return Err(no_merge_key(&item, key));
                 }
                 deleted.push(item);
             }

@@ -102,6 +102,34 @@ fn wrong_directives_are_errors_without_a_type() {
 }
 
 #[test]
+fn entries_of_a_list_are_maps_with_the_merge_key() {
+    let refused = |ports: Value| {
+        let body = json!({ "spec": { "ports": ports } });
+        let result =
+            patch(PatchKind::Strategic, &service(), &body.into(), SERVICE, FieldValidation::Warn);
+        result.expect_err("is no entry")
+    };
+    for (entry, shown) in [
+        (json!({ "name": "x" }), "map[name:x]"),
+        (json!({ "$patch": "delete" }), "map[$patch:delete]"),
+    ] {
+        let failure = refused(json!([entry]));
+        let text = format!("map: {shown} does not contain declared merge key: port");
+        assert_eq!((failure.code, failure.message), (500, text));
+    }
+    assert_eq!(refused(json!([5])).code, 500);
+    assert_eq!(refused(json!([[]])), status::unprocessable_patch());
+}
+
+#[test]
+fn a_null_need_not_be_retained() {
+    let body = json!({ "spec": { "$retainKeys": ["ports"], "selector": null } });
+    let patched =
+        patch(PatchKind::Strategic, &service(), &body.into(), SERVICE, FieldValidation::Warn);
+    assert_eq!(patched.expect("merges").value["spec"].as_object().map(|spec| spec.len()), Some(1));
+}
+
+#[test]
 fn a_json_patch_that_does_not_apply_is_422_without_a_cause() {
     for body in [
         json!([{"op": "test", "path": "/spec/type", "value": "NodePort"}]),
