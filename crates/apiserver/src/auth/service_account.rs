@@ -103,6 +103,7 @@ impl ServiceAccountTokens {
         name: &str,
         request: &Value,
     ) -> Result<Value, Failure> {
+        check_identity(namespace, name, request)?;
         let account = object(registry, "serviceaccounts", namespace, name)
             .ok_or_else(|| status::not_found("", "serviceaccounts", name))?;
         let lifetime = lifetime(request)?;
@@ -127,17 +128,42 @@ impl ServiceAccountTokens {
         });
         let token = self.signer.sign(&claims);
         let token = token.ok_or_else(|| status::internal("no randomness to sign a token with"))?;
-        let expires = Timestamp::from_second(now + lifetime)
-            .map_err(|error| status::internal(&error.to_string()))?;
         let mut answer = request.clone();
         answer["kind"] = "TokenRequest".into();
         answer["apiVersion"] = "authentication.k8s.io/v1".into();
-        answer["metadata"] = json!({ "name": name, "namespace": namespace });
+        answer["metadata"]["name"] = name.into();
+        answer["metadata"]["namespace"] = namespace.into();
+        answer["metadata"]["creationTimestamp"] = moment(now)?.into();
         answer["spec"]["audiences"] = audiences.into();
         answer["spec"]["expirationSeconds"] = lifetime.into();
-        answer["status"] = json!({ "token": token, "expirationTimestamp": expires.to_string() });
+        answer["status"] =
+            json!({ "token": token, "expirationTimestamp": moment(now + lifetime)? });
         Ok(answer)
     }
+}
+
+/// 422 for a request that names another account than its path does.
+fn check_identity(namespace: &str, name: &str, request: &Value) -> Result<(), Failure> {
+    for (field, expected) in [("name", name), ("namespace", namespace)] {
+        let said = request["metadata"][field].as_str().unwrap_or_default();
+        if !said.is_empty() && said != expected {
+            let error = FieldError {
+                field: format!("metadata.{field}"),
+                reason: CauseReason::Invalid,
+                message: format!(
+                    "Invalid value: {}: must match the service account {field} if specified",
+                    status::quote(said)
+                ),
+            };
+            return Err(status::invalid("authentication.k8s.io", "TokenRequest", name, &[error]));
+        }
+    }
+    Ok(())
+}
+
+fn moment(second: i64) -> Result<String, Failure> {
+    let time = Timestamp::from_second(second);
+    time.map(|time| time.to_string()).map_err(|error| status::internal(&error.to_string()))
 }
 
 fn lifetime(request: &Value) -> Result<i64, Failure> {
@@ -167,8 +193,11 @@ fn bound(
     }
     let kind = reference["kind"].as_str().unwrap_or_default();
     let name = reference["name"].as_str().unwrap_or_default();
-    let Some((_, plural)) = BOUND_KINDS.iter().find(|(known, _)| *known == kind) else {
-        return Err(status::bad_request(format!("cannot bind token to object of type {kind}")));
+    let version = reference["apiVersion"].as_str().unwrap_or_default();
+    let known = BOUND_KINDS.iter().find(|(known, _)| *known == kind && !version.contains('/'));
+    let Some((_, plural)) = known else {
+        let text = format!("cannot bind token to object of type {}", go_kind(version, kind));
+        return Err(status::bad_request(text));
     };
     let object = object(registry, plural, namespace, name)
         .ok_or_else(|| status::not_found("", plural, name))?;
@@ -179,7 +208,7 @@ fn bound(
             "the UID in the bound object reference ({wanted}) does not match the UID in record. \
              The object might have been deleted and then recreated"
         );
-        return Err(status::conflict("", plural, name, &why));
+        return Err(status::conflict("", kind, name, &why));
     }
     if kind == "Pod" && object["spec"]["serviceAccountName"] != account {
         return Err(status::bad_request(format!(
@@ -198,6 +227,12 @@ fn bound(
         claims.push(("node".to_owned(), json!({ "name": node, "uid": uid })));
     }
     Ok(claims)
+}
+
+/// A kind as Go prints it: `GROUP/VERSION, Kind=KIND`.
+fn go_kind(api_version: &str, kind: &str) -> String {
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    format!("{slash}{api_version}, Kind={kind}")
 }
 
 /// What the token tells besides the user: its id, and what it is bound to.
@@ -248,6 +283,22 @@ const CLOCK_SKEW: i64 = 60;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_about_the_account_of_its_path() {
+        let of = |metadata: Value| check_identity("n", "a", &json!({ "metadata": metadata }));
+        assert_eq!(of(json!({ "name": "a", "namespace": "n" })), Ok(()));
+        assert_eq!(of(Value::Null), Ok(()));
+        let failure = of(json!({ "name": "b" })).unwrap_err();
+        assert_eq!(failure.details["causes"][0]["field"], "metadata.name");
+        assert_eq!(of(json!({ "namespace": "b" })).unwrap_err().code, 422);
+    }
+
+    #[test]
+    fn kinds_are_printed_as_go_does() {
+        assert_eq!(go_kind("v1", "ConfigMap"), "/v1, Kind=ConfigMap");
+        assert_eq!(go_kind("apps/v1", "Deployment"), "apps/v1, Kind=Deployment");
+    }
 
     #[test]
     fn lifetimes_have_bounds() {
