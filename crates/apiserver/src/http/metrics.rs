@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::ACCEPT;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -147,17 +149,42 @@ impl Metrics {
         self.objects.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// The page (OpenMetrics text).
-    pub(crate) fn page(&self) -> String {
+    /// The page in the format that the client asks for, and its Content-Type.
+    pub(crate) fn page(&self, headers: &HeaderMap) -> (&'static str, String) {
         let mut page = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut page, &self.registry);
-        page
+        let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            return ("application/openmetrics-text; version=1.0.0; charset=utf-8", page);
+        }
+        ("text/plain; version=0.0.4; charset=utf-8", plain(&page))
     }
 }
 
-/// Content-Type of [`Metrics::page`].
-pub(crate) const PAGE_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// OpenMetrics text in Prometheus' older format, in which the suffix of a counter is a part of its
+/// name, and which knows neither units nor an end.
+fn plain(page: &str) -> String {
+    let counters: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut out = String::with_capacity(page.len());
+    for line in page.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let about = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        match about.and_then(|about| about.split_once(' ')) {
+            Some((name, rest)) if counters.contains(&name) => {
+                out.push_str(&line[..7]);
+                out.push_str(name);
+                out.push_str("_total ");
+                out.push_str(rest);
+            }
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
+}
 
 fn count(gauge: &Gauge) -> Counted {
     gauge.inc();
@@ -192,7 +219,10 @@ mod tests {
         metrics.answered(&labels, 200, Duration::from_millis(2));
         let long = metrics.count_long_running(&labels);
         let request = metrics.count_request(true);
-        let page = metrics.page();
+        let (content_type, page) = metrics.page(&HeaderMap::new());
+        assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+        assert!(page.contains("\n# TYPE apiserver_request_total counter\n"), "{page}");
+        assert!(page.contains("\n# TYPE apiserver_watches gauge\n"), "{page}");
         assert!(page.contains("apiserver_watches 1"));
         let labels = "verb=\"LIST\",group=\"\",version=\"v1\",resource=\"services\",subresource=\"\",\
                       scope=\"namespace\",dry_run=\"\",component=\"apiserver\"";
@@ -205,6 +235,10 @@ mod tests {
             assert!(page.contains(&line), "{line} is not in {page}");
         }
         drop((watch, long, request));
-        assert!(metrics.page().contains("apiserver_watches 0"));
+        let asked =
+            HeaderMap::from_iter([(ACCEPT, "application/openmetrics-text".parse().unwrap())]);
+        let (content_type, page) = metrics.page(&asked);
+        assert!(content_type.starts_with("application/openmetrics-text"));
+        assert!(page.contains("apiserver_watches 0") && page.ends_with("# EOF\n"));
     }
 }

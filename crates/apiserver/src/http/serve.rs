@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::HeaderName;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::json;
 use wire::status::{self, Failure};
 
-use super::metrics::{PAGE_TYPE, RequestLabels};
+use super::metrics::RequestLabels;
 use super::negotiate::Format;
 use super::path::{self, Target};
 use super::query::Query;
@@ -191,7 +191,8 @@ async fn other(server: &Server, call: &Call) -> Response<Body> {
         return response;
     }
     if call.path == "/metrics" {
-        return reply::bytes(200, PAGE_TYPE, metrics_page(server));
+        let (content_type, page) = metrics_page(server, call.request.headers());
+        return reply::bytes(200, content_type, page);
     }
     if let Some(document) = openid(server, &call.path) {
         return document;
@@ -200,12 +201,12 @@ async fn other(server: &Server, call: &Call) -> Response<Body> {
 }
 
 /// The counters, and how full store and pools are now.
-fn metrics_page(server: &Server) -> String {
+fn metrics_page(server: &Server, headers: &HeaderMap) -> (&'static str, String) {
     server.registry.allocator.measure();
     for (kind, count) in server.registry.object_counts() {
         server.metrics.stored(kind.group(), kind.plural(), count);
     }
-    server.metrics.page()
+    server.metrics.page(headers)
 }
 
 /// How others check the tokens of ServiceAccounts (OpenID Connect Discovery 1.0).
