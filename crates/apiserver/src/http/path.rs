@@ -59,7 +59,8 @@ pub(crate) enum Target {
 
 /// Takes a decoded path apart.
 pub(crate) fn parse(path: &str) -> Target {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    // Slashes at both ends mean nothing; an empty part in between is a name that nothing has.
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (group, version, parts) = match parts.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
@@ -152,6 +153,13 @@ mod tests {
         assert_eq!((object.group.as_str(), object.name.as_deref()), ("apps", Some("web")));
         let scale = resource("/apis/apps/v1/namespaces/ns/deployments/web/scale");
         assert_eq!(scale.subresource.as_deref(), Some("scale"));
+    }
+
+    #[test]
+    fn an_empty_part_is_a_part() {
+        assert_eq!(resource("/api/v1/namespaces/ns//services").resource, "");
+        assert_eq!(resource("/api//v1/namespaces").resource, "v1");
+        assert_eq!(resource("/api/v1/namespaces/ns/services/s/proxy//a//b/").rest, "/a//b/");
     }
 
     #[test]

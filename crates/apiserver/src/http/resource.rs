@@ -45,7 +45,8 @@ pub(crate) async fn respond(
     path: ResourcePath,
     draft: Option<&mut Draft>,
 ) -> Response<Body> {
-    let Some(served) = Served::find(&server.registry, &path) else { return reply::not_found() };
+    let served = Served::find(&server.registry, &path).filter(|_| !call.path.starts_with("//"));
+    let Some(served) = served else { return reply::not_found() };
     let plain = Format::json_for(call.request.headers(), &call.query);
     if !served.allows(call.request.method(), &path, &call.query) {
         return reply::failure(&status::method_not_allowed(), plain);
@@ -90,6 +91,9 @@ impl Served {
     }
 
     fn of(row: Kind, path: &ResourcePath) -> Option<Self> {
+        if path.name.as_deref() == Some("") || path.namespace.as_deref() == Some("") {
+            return None;
+        }
         if !row.namespaced() && path.namespace.is_some() {
             return None;
         }
@@ -321,6 +325,8 @@ mod tests {
             "/api/v2/services",
             "/api/v1/namespaces/n/nodes/x",
             "/api/v1/services/s",
+            "/api/v1/namespaces//services",
+            "/api/v1/namespaces/n/services//status",
             "/api/v1/namespaces/n/services/s/nonsense",
             "/api/v1/namespaces/n/services/s/status/more",
         ] {
