@@ -3,8 +3,9 @@
 //! Everything is read off the kinds: those of the table in `wire`, and those of definitions.
 
 use bytes::Bytes;
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, Method, Response};
+use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use wire::kinds::{Kind, Subresource};
@@ -19,7 +20,11 @@ use crate::registry::resources::{Document, Resources};
 
 /// Answers a discovery path; `None` when it is none.
 pub(crate) fn respond(server: &Server, call: &Call) -> Option<Response<Body>> {
-    let path: Vec<&str> = call.path.split('/').filter(|part| !part.is_empty()).collect();
+    let path = call.path.strip_prefix('/')?;
+    let path: Vec<&str> = match path.strip_suffix('/').unwrap_or(path) {
+        "" => Vec::new(),
+        path => path.split('/').collect(),
+    };
     let asked = Asked { headers: call.request.headers(), query: &call.query };
     let page = page(server, &asked, &path)?;
     let plain = Format::json_for(asked.headers, asked.query);
@@ -44,10 +49,10 @@ fn page(server: &Server, asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
         ["version"] => Some(Ok(json_page(asked, &version()))),
         ["api"] => Some(groups(kinds, asked, |group| group.is_empty(), || api_versions(server))),
         ["apis"] => Some(groups(kinds, asked, |group| !group.is_empty(), || group_list(kinds))),
-        ["api", version] => resources(kinds, "", version).map(|list| Ok(json_page(asked, &list))),
-        ["apis", group] => api_group(kinds, group).map(|group| Ok(json_page(asked, &group))),
+        ["api", version] => resources(kinds, "", version).map(|list| negotiated_page(asked, &list)),
+        ["apis", group] => api_group(kinds, group).map(|group| negotiated_page(asked, &group)),
         ["apis", group, version] if !group.is_empty() => {
-            resources(kinds, group, version).map(|list| Ok(json_page(asked, &list)))
+            resources(kinds, group, version).map(|list| negotiated_page(asked, &list))
         }
         ["openapi", rest @ ..] => openapi(server, asked, rest),
         _ => None,
@@ -74,7 +79,7 @@ fn openapi(server: &Server, asked: &Asked<'_>, path: &[&str]) -> Option<Page> {
     let resources = &server.registry.resources;
     let page = |group, version| {
         let body = document(resources, group, version)?;
-        Some(Ok(cached(asked.headers, "application/json", body)))
+        Some(kept(asked, (group, version), body))
     };
     match path {
         ["v2"] => Some(openapi_v2(resources, asked.headers)),
@@ -101,6 +106,35 @@ fn openapi_index(resources: &Resources) -> Value {
         index["paths"][path] = entry;
     }
     index
+}
+
+/// A document of the index. Whoever follows the index names the content by its hash, and may keep
+/// what is found under that name for a year; another hash is of another time (kube-openapi
+/// `handler3`).
+fn kept(asked: &Asked<'_>, (group, version): (&str, &str), body: Bytes) -> Page {
+    let (_, entry) = wire::openapi::entry(group, version, &body);
+    let current = entry["serverRelativeURL"].as_str().unwrap_or_default();
+    let hash = asked.query.get("hash").filter(|hash| !hash.is_empty());
+    if hash.is_some_and(|hash| !current.ends_with(&format!("?hash={hash}"))) {
+        return moved(current);
+    }
+    let mut response = cached(asked.headers, "application/json", body);
+    if hash.is_some() {
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let expires = (Timestamp::now() + A_YEAR).strftime("%a, %d %b %Y %H:%M:%S GMT");
+        if let Ok(expires) = HeaderValue::from_str(&expires.to_string()) {
+            headers.insert(EXPIRES, expires);
+        }
+    }
+    Ok(response)
+}
+
+fn moved(to: &str) -> Page {
+    let mut response = reply::bytes(301, "text/html; charset=utf-8", Bytes::new());
+    let to = HeaderValue::from_str(to).map_err(|error| status::internal(&error.to_string()))?;
+    response.headers_mut().insert(LOCATION, to);
+    Ok(response)
 }
 
 /// The older OpenAPI: the same types, without paths. Clients that want it as protobuf only get
@@ -153,6 +187,12 @@ fn cached(headers: &HeaderMap, content_type: &str, body: Bytes) -> Response<Body
     }
     headers.insert(VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// A page for those who take one of the encodings.
+fn negotiated_page(asked: &Asked<'_>, value: &Value) -> Page {
+    negotiate(asked.headers, asked.query)?;
+    Ok(json_page(asked, value))
 }
 
 fn json_page(asked: &Asked<'_>, value: &Value) -> Response<Body> {
@@ -364,6 +404,7 @@ fn storage_hash(row: &Kind) -> String {
     base64::engine::general_purpose::STANDARD.encode(&hash.as_ref()[..8])
 }
 
+const A_YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 const AGGREGATED_TYPE: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 /// The release whose behaviour this server follows.
@@ -403,6 +444,36 @@ mod tests {
         let group = api_group(&kinds(), "discovery.k8s.io").unwrap();
         assert_eq!(group["preferredVersion"]["groupVersion"], "discovery.k8s.io/v1");
         assert_eq!((api_group(&kinds(), "example.com"), api_group(&kinds(), "")), (None, None));
+    }
+
+    #[test]
+    fn a_document_is_kept_under_the_name_of_its_content() {
+        let headers = HeaderMap::new();
+        let ask = |query: &str| {
+            let query = Query::parse(query);
+            let body = Bytes::from_static(wire::openapi::document("", "v1").unwrap());
+            kept(&Asked { headers: &headers, query: &query }, ("", "v1"), body).unwrap()
+        };
+        let current = wire::openapi::index()["paths"]["api/v1"]["serverRelativeURL"].as_str();
+        let (_, query) = current.unwrap().split_once('?').unwrap();
+        let named = ask(query);
+        assert_eq!(named.headers()[CACHE_CONTROL], "public, immutable");
+        assert!(named.headers()[EXPIRES].to_str().unwrap().ends_with(" GMT"));
+        assert_eq!(ask("").headers()[CACHE_CONTROL], "no-cache, private");
+        let other = ask("hash=0");
+        assert_eq!(
+            (other.status().as_u16(), other.headers()[LOCATION].to_str().ok()),
+            (301, current)
+        );
+    }
+
+    #[test]
+    fn a_list_of_resources_comes_in_a_known_encoding() {
+        let html =
+            HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("text/html"))]);
+        let query = Query::default();
+        let failure = negotiated_page(&Asked { headers: &html, query: &query }, &root(&kinds()));
+        assert_eq!(failure.unwrap_err().code, 406);
     }
 
     #[test]
