@@ -46,10 +46,11 @@ fn deployed(object: Value) -> Option<Deployed> {
     })
 }
 
-const MANIFESTS: [&str; 3] = [
+const MANIFESTS: [&str; 4] = [
     include_str!("../../../../deploy/rbac/agent.yaml"),
     include_str!("../../../../deploy/rbac/controller.yaml"),
     include_str!("../../../../deploy/rbac/dns.yaml"),
+    include_str!("../../../../deploy/rbac/service-lb-controller.yaml"),
 ];
 
 #[cfg(test)]
@@ -59,7 +60,13 @@ mod tests {
     #[test]
     fn every_component_has_a_role_and_a_binding_to_it() {
         let all = roles_and_bindings().unwrap();
-        for component in ["portolan:agent", "portolan:controller", "portolan:dns"] {
+        let components = [
+            "portolan:agent",
+            "portolan:controller",
+            "portolan:dns",
+            "portolan:service-lb-controller",
+        ];
+        for component in components {
             let has =
                 |plural: &str| all.iter().any(|one| one.kind.1 == plural && one.name == component);
             assert!(has("clusterroles") && has("clusterrolebindings"), "{component}");

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::key::kind_of;
+use super::selection::{ControllerName, Selection};
 
 /// How often it is asked which resource types exist. Definitions that come and go are seen at
 /// once; aggregated APIs are not.
@@ -34,12 +35,16 @@ pub(crate) enum Fed {
     Leases(BTreeSet<NodeName>),
 }
 
-/// Starts watching. Dropping the set ends it.
-pub(crate) fn feed(client: &Client) -> (mpsc::Receiver<Fed>, JoinSet<()>) {
+/// Starts watching what these controllers look at. Dropping the set ends it.
+pub(crate) fn feed(client: &Client, selection: &Selection) -> (mpsc::Receiver<Fed>, JoinSet<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let mut tasks = JoinSet::new();
-    tasks.spawn(discover(client.clone(), sender.clone()));
-    tasks.spawn(watch_leases(client.clone(), sender));
+    if selection.sees_everything() {
+        tasks.spawn(discover(client.clone(), sender.clone()));
+    }
+    if selection.contains(ControllerName::NodeLifecycle) {
+        tasks.spawn(watch_leases(client.clone(), sender));
+    }
     (receiver, tasks)
 }
 

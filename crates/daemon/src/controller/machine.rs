@@ -8,7 +8,7 @@ use model::{Change, Cluster, Kind, Meta, NodeName, Resource, Timestamp, Write};
 use plan::{AddressPool, ClusterCidrs, Reconciled, Touched};
 
 use super::inventory::{Concerns, Inventory};
-use super::key::{KINDS, Key};
+use super::key::Key;
 use super::pending::Pending;
 use super::queue::Queue;
 use super::selection::Selection;
@@ -47,6 +47,8 @@ impl Outcome {
 pub(crate) struct Controller {
     /// Whose work is done; nothing else gets into the queue.
     selection: Selection,
+    /// What that work looks at.
+    kinds: Vec<Kind>,
     cluster: Cluster,
     inventory: Inventory,
     pool: AddressPool,
@@ -66,6 +68,7 @@ impl Controller {
         cidrs: Option<ClusterCidrs>,
     ) -> Self {
         Self {
+            kinds: selection.kinds(),
             selection,
             cluster: Cluster::default(),
             inventory: Inventory::default(),
@@ -76,6 +79,11 @@ impl Controller {
             queue: Queue::new(),
             pending: Pending::default(),
         }
+    }
+
+    /// Whose work it does.
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// Takes in a change of an object that the controllers understand.
@@ -90,9 +98,9 @@ impl Controller {
         }
         let (kind, event) = metadata(&change);
         self.metadata(&cluster::resource_of(kind), event);
-        let was_complete = self.cluster.is_complete(&KINDS);
+        let was_complete = self.cluster.is_complete(&self.kinds);
         self.cluster.apply(change);
-        if !was_complete && self.cluster.is_complete(&KINDS) {
+        if !was_complete && self.cluster.is_complete(&self.kinds) {
             self.enqueue(Touched::all(&self.cluster));
         }
     }
@@ -126,7 +134,7 @@ impl Controller {
     /// The next writes. The caller carries them out and calls [`Self::done`].
     pub(crate) fn next(&mut self, now: Now) -> Option<Work> {
         // Invariant 5: who does not know everything yet decides nothing.
-        if !self.cluster.is_complete(&KINDS) {
+        if !self.cluster.is_complete(&self.kinds) {
             return None;
         }
         while let Some(key) = self.queue.next(now.steady) {

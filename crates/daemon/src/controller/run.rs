@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::carry_out::Worker;
 use super::feed::{Fed, feed};
-use super::key::{KINDS, Key};
+use super::key::Key;
 use super::machine::{Controller, Outcome};
 use super::metrics::Metrics;
 use crate::clock::Clock;
@@ -32,11 +32,12 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn start(client: &Client, controller: Controller, metrics: Arc<Metrics>) -> Self {
-        let (fed, feeders) = feed(client);
+        let (fed, feeders) = feed(client, controller.selection());
+        let kinds = controller.selection().kinds();
         Self {
             controller,
             clock: Clock::start(),
-            source: cluster::source(client, &KINDS, SourceOptions::Everything),
+            source: cluster::source(client, &kinds, SourceOptions::Everything),
             fed,
             _feeders: feeders,
             metrics,

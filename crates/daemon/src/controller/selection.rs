@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use model::Kind;
 use thiserror::Error;
+
+use super::key::KINDS;
 
 /// A controller that can be left out, by kube-controller-manager's name where that has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,6 +67,22 @@ impl ControllerName {
         }
     }
 
+    /// The kinds that it looks at.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::EndpointSlice => &[Kind::Service, Kind::EndpointSlice, Kind::Pod, Kind::Node],
+            Self::Endpoints => &[Kind::Service, Kind::Endpoints, Kind::Pod, Kind::Node],
+            Self::EndpointSliceMirroring => &[Kind::Service, Kind::Endpoints, Kind::EndpointSlice],
+            Self::Deployment => &[Kind::Deployment, Kind::ReplicaSet, Kind::Pod],
+            Self::ReplicaSet => &[Kind::ReplicaSet, Kind::Pod],
+            Self::ServiceLb => &[Kind::Service, Kind::Node],
+            Self::NodeLifecycle => &[Kind::Node, Kind::Pod],
+            Self::NodeIpam => &[Kind::Node],
+            Self::Namespace | Self::GarbageCollector => &KINDS,
+            Self::Scheduler => &[Kind::Pod, Kind::Node, Kind::Namespace],
+        }
+    }
+
     fn named(name: &str) -> Result<Self, UnknownController> {
         let found = Self::ALL.into_iter().find(|controller| controller.as_str() == name);
         found.ok_or_else(|| UnknownController { name: name.to_owned() })
@@ -122,6 +141,17 @@ impl Selection {
         self.0.is_empty()
     }
 
+    /// The kinds that they look at, and so need rights to list and watch.
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        let wanted = |kind: &Kind| self.0.iter().any(|name| name.kinds().contains(kind));
+        KINDS.into_iter().filter(wanted).collect()
+    }
+
+    /// Whether they look at the metadata of objects of every kind.
+    pub(crate) fn sees_everything(&self) -> bool {
+        self.contains(ControllerName::Namespace) || self.contains(ControllerName::GarbageCollector)
+    }
+
     /// Whether this one works.
     pub fn contains(&self, controller: ControllerName) -> bool {
         self.0.contains(&controller)
@@ -154,6 +184,14 @@ mod tests {
     #[test]
     fn one_name_is_one_controller() {
         assert_eq!(selected(&["service-lb-controller"]), [ControllerName::ServiceLb]);
+    }
+
+    #[test]
+    fn only_what_is_looked_at_is_watched() {
+        let addresses = Selection(BTreeSet::from([ControllerName::ServiceLb]));
+        assert_eq!(addresses.kinds(), [Kind::Service, Kind::Node]);
+        assert!(!addresses.sees_everything());
+        assert_eq!(Selection::all().kinds(), KINDS);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The controllers, from what people write to what nodes and clients read.
 
+use std::path::PathBuf;
+
 use plan::{AddressPool, ClusterCidrs};
 use portolan_daemon::controller::{ControllerConfig, Selection, run};
 use serde_json::{Value, json};
@@ -13,12 +15,16 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 fn controller(api: &Api) -> JoinSet<()> {
+    run_controllers(Selection::all(), api.kubeconfig.clone())
+}
+
+fn run_controllers(controllers: Selection, kubeconfig: PathBuf) -> JoinSet<()> {
     let network = "172.30.0.192/27".parse().expect("is a network");
     let pods = ["10.244.0.0/16", "fd00:10:244::/48"];
     let pods = pods.map(|cidr| cidr.parse().expect("is a network"));
     let config = ControllerConfig {
-        kubeconfig: Some(api.kubeconfig.clone()),
-        controllers: Selection::all(),
+        kubeconfig: Some(kubeconfig),
+        controllers,
         pool: AddressPool::from_networks(&[network]),
         cluster_cidrs: Some(ClusterCidrs::new(&pods, 24, 64).expect("are ranges")),
         seat: None,
@@ -176,4 +182,39 @@ async fn the_controllers_go_on_after_the_api_server_was_away() {
     let scale = json!({"spec": {"replicas": 3}});
     api.merge("/apis/apps/v1/namespaces/default/deployments/web", scale).await;
     api.until(SLICES, |slices| (ready_endpoints(slices) == 3).then_some(())).await;
+}
+
+/// Beside kube-controller-manager: as the ServiceAccount of deploy/rbac/service-lb-controller.yaml,
+/// whose rights are in our own server from the start.
+#[tokio::test]
+async fn addresses_are_given_with_the_rights_for_them_alone() {
+    if crate::other_cluster::is_wanted() {
+        let why = "another cluster has the roles only once they are applied";
+        testkit::skip("addresses_are_given_with_the_rights_for_them_alone", why);
+        return;
+    }
+    let api = Api::start().await;
+    let text = std::fs::read_to_string(&api.kubeconfig).expect("can be read");
+    let account = "system:serviceaccount:kube-system:portolan-service-lb-controller";
+    let config = text.replace("token: T", &format!("token: T, as: '{account}'"));
+    assert_ne!(config, text);
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, config).expect("can write");
+    let addresses = Selection::of(&["service-lb-controller"], &[]).expect("is valid");
+    let _controller = run_controllers(addresses, kubeconfig);
+    api.create(SERVICES, service("web", "LoadBalancer")).await;
+    let web = format!("{SERVICES}/web");
+    let ingress = api
+        .until(&web, |service| {
+            service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().map(str::to_owned)
+        })
+        .await;
+    assert!(ingress.starts_with("172.30.0."), "{ingress}");
+    api.delete(&web).await;
+    api.until(SERVICES, |services| {
+        let gone = items(services).iter().all(|service| service["metadata"]["name"] != "web");
+        gone.then_some(())
+    })
+    .await;
 }
