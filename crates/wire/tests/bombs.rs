@@ -10,7 +10,7 @@ use testkit::fuzz::{Attempt, most_memory, nested};
 
 const CONFIG_MAP: Gvk<'_> = Gvk { group: "", version: "v1", kind: "ConfigMap" };
 /// MiB.
-const MOST_MEMORY: u64 = 768;
+const MOST_MEMORY: u64 = 400;
 
 fn object(body: &[u8], content: ContentType) -> Result<Value, Failure> {
     let name = &body[..body.len().min(40)];
@@ -126,6 +126,55 @@ fn a_patch_cannot_dig_without_end() {
         }
     }
     assert_eq!(patched(&config_map(), &dig.into()).unwrap_err().code, 422);
+}
+
+#[test]
+fn more_values_than_any_object_has_are_refused() {
+    for body in [
+        format!("[{}0]", "0,".repeat(300_000)),
+        format!("{{\"data\":[{}{{}}]}}", "{},".repeat(300_000)),
+    ] {
+        assert_eq!(object(body.as_bytes(), ContentType::Json).unwrap_err().code, 400);
+        let failure = patch::parse(PatchKind::Merge, body.as_bytes()).unwrap_err();
+        assert_eq!(failure.code, 400);
+        assert!(failure.message.contains("exceeded 250000 values"), "{}", failure.message);
+    }
+}
+
+#[test]
+fn long_lists_are_merged_by_key_soon() {
+    const SERVICE: Gvk<'_> = Gvk { group: "", version: "v1", kind: "Service" };
+    let merged = |live: &Value, operations: &Value| {
+        let _attempt = Attempt::on(&"a strategic merge patch");
+        let patch = patch::parse(PatchKind::Strategic, operations.to_string().as_bytes()).unwrap();
+        let ignore = FieldValidation::Ignore;
+        let patched = patch::patch(PatchKind::Strategic, live, &patch, SERVICE, ignore);
+        patched.unwrap().value
+    };
+    let range = |from: usize, to: usize| from..to;
+    let ports = |range: std::ops::Range<usize>| -> Vec<Value> {
+        range.map(|port| json!({ "port": port, "name": format!("p{port}") })).collect()
+    };
+    let live = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {
+            "name": "s", "finalizers": range(0, 20_000).map(|n| format!("a/{n}")).collect::<Vec<_>>(),
+        },
+        "spec": { "ports": ports(range(1, 30_000)) },
+    });
+    // Half of them change, as many are new, some go, and all are put in another order.
+    let mut changes = ports(range(15_000, 45_000));
+    let order: Vec<Value> = changes.iter().map(|port| json!({ "port": port["port"] })).collect();
+    changes.extend(range(1, 10_000).map(|port| json!({ "port": port, "$patch": "delete" })));
+    let gone: Vec<String> = range(0, 10_000).map(|n| format!("a/{n}")).collect();
+    let patched = merged(
+        &live,
+        &json!({
+            "metadata": { "$deleteFromPrimitiveList/finalizers": gone },
+            "spec": { "ports": changes, "$setElementOrder/ports": order },
+        }),
+    );
+    assert_eq!(patched["spec"]["ports"].as_array().unwrap().len(), 35_000);
+    assert_eq!(patched["metadata"]["finalizers"].as_array().unwrap().len(), 10_000);
 }
 
 #[test]

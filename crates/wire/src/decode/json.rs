@@ -8,6 +8,9 @@ use serde_json::Value;
 
 /// Nesting deeper than this is refused (objects of the API are about ten levels deep).
 pub(crate) const MAX_DEPTH: usize = 256;
+/// More values than this are refused: an object of one member takes six bytes of a body and half
+/// a KiB of memory. Objects of the API that fill a body have some ten thousand.
+const MAX_VALUES: usize = 250_000;
 
 /// A parsed document.
 #[derive(Clone, PartialEq, Debug)]
@@ -104,6 +107,19 @@ impl Node {
         }
     }
 
+    /// Like [`Self::to_value`]; each part is freed once it is converted, so that the two trees are
+    /// never both whole.
+    pub(crate) fn into_value(self) -> Value {
+        match self {
+            Self::String(s) => s.into(),
+            Self::Array(items) => items.into_iter().map(Self::into_value).collect(),
+            Self::Object(members) => {
+                members.into_iter().map(|m| (m.key, m.value.into_value())).collect()
+            }
+            scalar => scalar.to_value(),
+        }
+    }
+
     /// From a value that was parsed before, such as a patched object.
     pub(crate) fn from_value(value: &Value) -> Self {
         match value {
@@ -132,6 +148,7 @@ pub(crate) enum SyntaxError {
     Character(char, String),
     End,
     Depth,
+    Values,
 }
 
 impl fmt::Display for SyntaxError {
@@ -140,6 +157,7 @@ impl fmt::Display for SyntaxError {
             Self::Character(c, place) => write!(f, "invalid character {} {place}", quoted(*c)),
             Self::End => f.write_str("unexpected end of JSON input"),
             Self::Depth => f.write_str("exceeded max depth"),
+            Self::Values => write!(f, "exceeded {MAX_VALUES} values"),
         }
     }
 }
@@ -161,7 +179,7 @@ fn quoted(c: char) -> String {
 /// Parses one JSON document. Bytes that are not UTF-8 become U+FFFD, as in Go.
 pub(crate) fn parse(body: &[u8]) -> Result<Node, SyntaxError> {
     let text = String::from_utf8_lossy(body);
-    let mut reader = Reader { rest: &text, depth: 0 };
+    let mut reader = Reader { rest: &text, depth: 0, values: 0 };
     let node = reader.value("looking for beginning of value")?;
     match reader.peek() {
         None => Ok(node),
@@ -172,6 +190,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Node, SyntaxError> {
 struct Reader<'a> {
     rest: &'a str,
     depth: usize,
+    values: usize,
 }
 
 impl Reader<'_> {
@@ -200,6 +219,10 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, place: &str) -> Result<Node, SyntaxError> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(SyntaxError::Values);
+        }
         match self.peek().ok_or(SyntaxError::End)? {
             '{' => self.nested(Self::object),
             '[' => self.nested(Self::array),

@@ -3,8 +3,8 @@
 
 use std::io;
 
+use json_patch::PatchOperation;
 use json_patch::jsonptr::Pointer;
-use json_patch::{Patch, PatchOperation};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,16 +13,17 @@ use crate::status::{self, Failure};
 
 /// Patches a document. What is over the bounds is 422, as copying too much is on the real server.
 pub(super) fn patch(document: &mut Value, patch: &Value) -> Result<(), Failure> {
-    let Patch(operations) = Patch::deserialize(patch).map_err(|_| status::unprocessable_patch())?;
+    let refused = status::unprocessable_patch;
     let (depth, _) = measure(document);
     let mut bounds = Bounds { depth, copied: 0, work: 0 };
-    for operation in &operations {
-        if finds_nothing_as_wanted(document, operation) {
+    // One after the other: each holds a copy of its value.
+    for operation in patch.as_array().ok_or_else(refused)? {
+        let operation = PatchOperation::deserialize(operation).map_err(|_| refused())?;
+        if finds_nothing_as_wanted(document, &operation) {
             continue;
         }
-        bounds.admit(document, operation).ok_or_else(status::unprocessable_patch)?;
-        json_patch::patch(document, std::slice::from_ref(operation))
-            .map_err(|_| status::unprocessable_patch())?;
+        bounds.admit(document, &operation).ok_or_else(refused)?;
+        json_patch::patch(document, &[operation]).map_err(|_| refused())?;
     }
     Ok(())
 }

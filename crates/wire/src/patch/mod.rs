@@ -98,7 +98,7 @@ pub fn parse(kind: PatchKind, body: &[u8]) -> Result<Patch, Failure> {
             .collect(),
         PatchKind::Merge | PatchKind::Strategic => duplicates.collect(),
     };
-    Ok(Patch { value: node.to_value(), strict })
+    Ok(Patch { value: node.into_value(), strict })
 }
 
 /// Members of operations that RFC 6902 does not have.
