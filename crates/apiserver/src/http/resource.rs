@@ -111,9 +111,12 @@ impl Served {
 
     fn allows(&self, method: &Method, path: &ResourcePath, query: &Query) -> bool {
         let verb = verb_name(method, path, query);
+        let known_method = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+            .contains(method);
         if let Some(subresource) = &self.subresource {
             // What proxies to a pod or node takes every method; discovery says so by its verbs.
-            return subresource.verbs.contains(&verb);
+            let is_proxy = subresource.name == "proxy";
+            return (known_method || is_proxy) && subresource.verbs.contains(&verb);
         }
         let for_one = matches!(verb, "get" | "update" | "patch" | "delete");
         let over_all = self.row.namespaced() && path.namespace.is_none();
@@ -123,8 +126,6 @@ impl Served {
             "list" => *method == Method::GET,
             _ => path.name.is_none() && !over_all,
         };
-        let known_method = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
-            .contains(method);
         known_method && shape_fits && self.row.takes(verb)
     }
 }
@@ -315,7 +316,15 @@ mod tests {
         assert_eq!(allowed(Method::POST, "/api/v1/namespaces/n/services/s"), Some(false));
         assert_eq!(allowed(Method::DELETE, "/api/v1/services"), Some(false));
         assert_eq!(allowed(Method::GET, "/api/v1/services"), Some(true));
-        assert_eq!(allowed(Method::HEAD, "/api/v1/services"), Some(false));
+    }
+
+    #[test]
+    fn head_is_for_what_is_proxied_only() {
+        for path in ["services", "namespaces/n/services/s", "namespaces/n/services/s/status"] {
+            assert_eq!(allowed(Method::HEAD, &format!("/api/v1/{path}")), Some(false), "{path}");
+        }
+        let proxy = "/api/v1/namespaces/n/services/s/proxy/a";
+        assert_eq!(allowed(Method::HEAD, proxy), Some(true));
     }
 
     #[test]
