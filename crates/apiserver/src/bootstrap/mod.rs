@@ -16,6 +16,8 @@ mod objects;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{try_join, try_join_all};
+use futures::stream::{self, TryStreamExt};
 use serde_json::Value;
 use wire::status::Failure;
 
@@ -39,6 +41,9 @@ const RETRY: Duration = Duration::from_secs(10);
 /// When all is well only changes matter; this is a safety net.
 const RESYNC: Duration = Duration::from_secs(180);
 
+/// Namespaces whose content is made at the same time.
+const AT_ONCE: usize = 64;
+
 const SERVICES: Kind = ("", "services");
 const ENDPOINTS: Kind = ("", "endpoints");
 const SLICES: Kind = ("discovery.k8s.io", "endpointslices");
@@ -49,16 +54,19 @@ const CIDRS: Kind = ("networking.k8s.io", "servicecidrs");
 
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Makes what is missing.
+/// Makes what is missing, much of it at a time: the store makes few commits of it.
 pub(crate) async fn run_once(registry: &Registry) -> Result<(), BootstrapError> {
     service_cidr(registry).await?;
-    for namespace in SYSTEM_NAMESPACES {
-        create_missing(registry, NAMESPACES, "", namespace, Value::Null).await?;
-    }
-    for (position, namespace) in registry.all(NAMESPACES).into_iter().enumerate() {
-        own::pause(position).await;
-        namespace_content(registry, meta::text(&namespace.value(), "name")).await?;
-    }
+    let namespaces = SYSTEM_NAMESPACES
+        .map(|namespace| create_missing(registry, NAMESPACES, "", namespace, Value::Null));
+    try_join_all(namespaces).await?;
+    let contents = registry.all(NAMESPACES).into_iter().enumerate().map(Ok);
+    stream::iter(contents)
+        .try_for_each_concurrent(AT_ONCE, async |(position, namespace)| {
+            own::pause(position).await;
+            namespace_content(registry, meta::text(&namespace.value(), "name")).await
+        })
+        .await?;
     kubernetes_service(registry).await
 }
 
@@ -156,10 +164,12 @@ async fn namespace_content(registry: &Registry, namespace: &str) -> Result<(), B
     if present.is_none_or(|namespace| meta::is_deleting(&namespace)) {
         return Ok(());
     }
-    create_missing(registry, SERVICE_ACCOUNTS, namespace, "default", Value::Null).await?;
-    let Some(certificate) = &registry.config().ca_certificate else { return Ok(()) };
+    let account = create_missing(registry, SERVICE_ACCOUNTS, namespace, "default", Value::Null);
+    let Some(certificate) = &registry.config().ca_certificate else { return account.await };
     let wanted = objects::root_certificate(certificate);
-    keep(registry, CONFIG_MAPS, namespace, objects::ROOT_CERTIFICATE, &["data"], wanted).await
+    let name = objects::ROOT_CERTIFICATE;
+    let certificate = keep(registry, CONFIG_MAPS, namespace, name, &["data"], wanted);
+    try_join(account, certificate).await.map(drop)
 }
 
 /// Service `default/kubernetes` and where it leads (A20).
@@ -175,10 +185,11 @@ async fn kubernetes_service(registry: &Registry) -> Result<(), BootstrapError> {
         return Ok(());
     }
     let wanted = objects::endpoints(env);
-    keep(registry, ENDPOINTS, "default", "kubernetes", &["subsets"], wanted).await?;
+    let endpoints = keep(registry, ENDPOINTS, "default", "kubernetes", &["subsets"], wanted);
     let wanted = objects::slice(env);
     let fields = &["addressType", "endpoints", "ports"];
-    keep(registry, SLICES, "default", "kubernetes", fields, wanted).await
+    let slice = keep(registry, SLICES, "default", "kubernetes", fields, wanted);
+    try_join(endpoints, slice).await.map(drop)
 }
 
 async fn create_missing(
