@@ -33,6 +33,8 @@ const USUAL_ROUNDS: usize = 20;
 const LONGEST: usize = 60;
 /// One round in this many is killed while it starts.
 const EARLY: usize = 8;
+/// A long run tells how far it is after this many rounds.
+const TOLD: usize = 100;
 
 #[test]
 fn what_was_acknowledged_survives_a_kill_at_any_moment() {
@@ -59,6 +61,9 @@ async fn kill(rounds: usize, seed: u64) {
         assert!(problems.is_empty(), "round {round}, seed {seed}: {problems:#?}");
         journal = work(&server, journal, &mut random).await;
         Arc::into_inner(server).unwrap().kill();
+        if (round + 1) % TOLD == 0 {
+            eprintln!("{} kills, {} acknowledged writes", round + 1, journal.acknowledged);
+        }
     }
     let server = Server::spawn(folder.path()).serving().await;
     let problems = check::state(&server, &mut journal).await;
