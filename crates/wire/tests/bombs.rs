@@ -1,4 +1,4 @@
-//! Bodies that are small and want to become large, deep or slow.
+//! Bodies that are small and want to become large, deep or slow (L4).
 
 use portolan_wire::apply;
 use portolan_wire::decode::{self, ContentType, FieldValidation};

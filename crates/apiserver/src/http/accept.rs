@@ -1,4 +1,4 @@
-//! Listening: TLS, connections, their limits and their end.
+//! Listening: TLS, connections, their limits (L3) and their end.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,4 +1,5 @@
-//! Compressed answers, for clients that accept gzip (apiserver `deferredResponseWriter`).
+//! Compressed answers, for clients that accept gzip (L1; apiserver
+//! `deferredResponseWriter`).
 //!
 //! Only large ones, and never watches: small answers gain nothing, and level 1 is where most is
 //! saved for the time.

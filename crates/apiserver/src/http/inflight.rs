@@ -1,5 +1,5 @@
 //! Requests that are answered at a time (`--max-requests-inflight`,
-//! `--max-mutating-requests-inflight`).
+//! `--max-mutating-requests-inflight`; L2).
 
 use std::sync::Arc;
 

@@ -2,8 +2,8 @@
 //!
 //! It takes all transactions that wait, checks each against memory and against those before it
 //! in the same batch, gives the changes their versions, commits all at once, publishes them to
-//! memory and only then acknowledges. After a failed commit it is unknown whether the file has
-//! taken the batch; the batch is kept until the file could be opened again and has told.
+//! memory and only then acknowledges (L5). After a failed commit it is unknown whether the file has
+//! taken the batch; the batch is kept until the file could be opened again and has told (L6).
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};

@@ -1,4 +1,4 @@
-//! Compressed answers.
+//! Compressed answers (L1).
 
 use std::io::Read;
 

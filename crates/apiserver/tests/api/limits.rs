@@ -1,4 +1,4 @@
-//! Bounds on what clients may use, each from both sides.
+//! Bounds on what clients may use, each from both sides (L2, L3).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! A disk that fills up: writes are refused with a clear error, reads and watches go on, and with
-//! room again writes are taken again.
+//! room again writes are taken again (L6).
 
 use std::fs::File;
 use std::io::Write;

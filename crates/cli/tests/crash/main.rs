@@ -1,4 +1,4 @@
-//! The API server, killed at any moment under writers: what was acknowledged stays.
+//! The API server, killed at any moment under writers: what was acknowledged stays (L5).
 //!
 //! Each round starts the shipped binary, lets writers work over HTTPS, kills it (SIGKILL) at a
 //! random moment, starts it again and compares what it holds with what the writers were told and

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Nesting deeper than this is refused (objects of the API are about ten levels deep).
 pub(crate) const MAX_DEPTH: usize = 256;
-/// More values than this are refused: an object of one member takes six bytes of a body and half
+/// More values than this are refused (L4): an object of one member takes six bytes of a body and half
 /// a KiB of memory. Objects of the API that fill a body have some ten thousand.
 const MAX_VALUES: usize = 250_000;
 
