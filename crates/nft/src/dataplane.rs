@@ -91,6 +91,16 @@ pub trait Netfilter {
     /// When the kernel cannot be reached or its answer not be read.
     fn read(&mut self) -> Result<Ruleset, Error>;
 
+    /// Reads back what is needed to make our tables equal to `want`: elements of sets that hold too
+    /// many of them to be worth comparing may be left out ([`crate::ruleset::Set::unread`]).
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_for(&mut self, want: &Ruleset) -> Result<Ruleset, Error> {
+        let _ = want;
+        self.read()
+    }
+
     /// Deletes tracked connections that are stale and returns how many.
     ///
     /// # Errors
@@ -269,8 +279,9 @@ impl<N: Netfilter> Dataplane<N> {
     /// When the kernel refuses.
     pub fn cleanup(&mut self) -> Result<(), Error> {
         self.layout = None;
-        let have = self.netfilter.read()?;
-        self.netfilter.commit(&diff(&have, &Ruleset::new())).map(drop)
+        let nothing = Ruleset::new();
+        let have = self.netfilter.read_for(&nothing)?;
+        self.netfilter.commit(&diff(&have, &nothing)).map(drop)
     }
 
     /// The kernel behind it.
@@ -285,7 +296,8 @@ impl<N: Netfilter> Dataplane<N> {
 
     fn repair(&mut self) -> Result<Synced, Error> {
         let Some(layout) = &self.layout else { return Ok(Synced::default()) };
-        let operations = diff(&self.netfilter.read()?, &layout.ruleset());
+        let want = layout.ruleset();
+        let operations = diff(&self.netfilter.read_for(&want)?, &want);
         if operations.is_empty() {
             return Ok(Synced::default());
         }
@@ -296,10 +308,11 @@ impl<N: Netfilter> Dataplane<N> {
 
     fn adopt(&mut self, view: &NodeView) -> Result<Synced, Error> {
         let layout = Layout::new(view, &self.settings);
-        let have = self.netfilter.read()?;
+        let want = layout.ruleset();
+        let have = self.netfilter.read_for(&want)?;
         self.unchecked.extend(cleaned_spots(&have));
         self.unchecked.extend(layout.cleaned_spots());
-        let operations = diff(&have, &layout.ruleset());
+        let operations = diff(&have, &want);
         let synced = self.commit(&operations, !have.is_empty())?;
         self.layout = Some(layout);
         Ok(synced)

@@ -10,7 +10,8 @@ use crate::ruleset::{Chain, Data, Key, Op, Ruleset, Set, Table};
 
 /// What has to be done to `have` so that it becomes `want`, as one transaction.
 ///
-/// Only what differs is touched: an element that is in both stays in place. A set or base chain
+/// Only what differs is touched: an element that is in both stays in place. The content of a set
+/// that has not been read ([`Set::unread`]) is replaced whole. A set or base chain
 /// whose type differs cannot be changed in place; its table is then replaced whole, still within
 /// the same transaction.
 pub fn diff(have: &Ruleset, want: &Ruleset) -> Vec<Op> {
@@ -131,7 +132,11 @@ fn change_sets(
 ) -> Vec<Op> {
     let mut additions = Vec::new();
     for (name, set) in want {
-        let old = have.get(name).into_iter().flat_map(|set| &set.elements);
+        let old = have.get(name);
+        if old.is_some_and(|set| set.unread) {
+            operations.push(Op::FlushSet(family, name.clone()));
+        }
+        let old = old.into_iter().flat_map(|set| &set.elements);
         let (gone, new) = diff_elements(old, set.elements.iter());
         if !gone.is_empty() {
             operations.push(Op::DeleteElements(family, name.clone(), gone));

@@ -145,8 +145,11 @@ fn apply(tables: &mut Ruleset, operation: &Op) -> Option<()> {
             tables.get_mut(family)?.chains.get_mut(name)?.rules.push(rule.clone());
         }
         Op::AddSet(family, name, spec) => {
-            let set = Set { spec: spec.clone(), elements: BTreeMap::new() };
+            let set = Set { spec: spec.clone(), elements: BTreeMap::new(), unread: false };
             tables.get_mut(family)?.sets.entry(name.clone()).or_insert(set);
+        }
+        Op::FlushSet(family, name) => {
+            tables.get_mut(family)?.sets.get_mut(name)?.elements.clear();
         }
         Op::DeleteSet(family, name) => {
             tables.get_mut(family)?.sets.remove(name)?;

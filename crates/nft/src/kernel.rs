@@ -1,5 +1,6 @@
 //! The real kernel: the only file that changes tables.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use model::Family;
@@ -7,6 +8,7 @@ use model::Family;
 use crate::conntrack::Conntrack;
 use crate::dataplane::{Affinity, Netfilter, Sent};
 use crate::error::Error;
+use crate::expr::Name;
 use crate::layout::{AFFINITY, is_entry};
 use crate::netlink::batch::DUMP_INTERRUPTED;
 use crate::netlink::{self, Answer, Batch, Described, Element, Message, Request};
@@ -108,8 +110,20 @@ impl Kernel {
         }))
     }
 
-    /// One try at reading everything; `None` if somebody changed something meanwhile.
-    fn try_read(&mut self) -> Result<Option<Ruleset>, Error> {
+    /// Reads until nobody changes anything meanwhile.
+    fn read_all(&mut self, want: Option<&Ruleset>) -> Result<Ruleset, Error> {
+        for _ in 0..READ_TRIES {
+            if let Some(ruleset) = self.try_read(want)? {
+                return Ok(ruleset);
+            }
+        }
+        let reason = format!("others changed tables during all of {READ_TRIES} tries");
+        Err(Error::Answer { doing: "read back our tables", reason })
+    }
+
+    /// One try at reading everything that a comparison with `want` needs; `None` if somebody
+    /// changed something meanwhile.
+    fn try_read(&mut self, want: Option<&Ruleset>) -> Result<Option<Ruleset>, Error> {
         let generation = self.generation()?;
         let mut ruleset = Ruleset::new();
         for family in Family::ALL {
@@ -118,14 +132,16 @@ impl Kernel {
                 Asked::Changed => return Ok(None),
                 Asked::Answers(_) => {}
             }
-            let Some(table) = self.read_table(family)? else { return Ok(None) };
+            let unread =
+                want.map_or(Unread::None, |want| unread(family, want, self.socket.limit()));
+            let Some(table) = self.read_table(family, &unread)? else { return Ok(None) };
             ruleset.insert(family, table);
         }
         let same = generation.is_some() && generation == self.generation()?;
         Ok(same.then_some(ruleset))
     }
 
-    fn read_table(&mut self, family: Family) -> Result<Option<Table>, Error> {
+    fn read_table(&mut self, family: Family, unread: &Unread) -> Result<Option<Table>, Error> {
         let mut table = Table::default();
         for request in [Request::Chains(family), Request::Rules(family), Request::Sets(family)] {
             let Asked::Answers(answers) = self.ask(request)? else { return Ok(None) };
@@ -138,14 +154,16 @@ impl Kernel {
                         table.chains.entry(chain).or_default().rules.push(rule);
                     }
                     Answer::Set(name, spec) => {
+                        let unread = !spec.dynamic && unread.contains(&name);
                         let elements = Default::default();
-                        table.sets.insert(name, Set { spec, elements });
+                        table.sets.insert(name, Set { spec, elements, unread });
                     }
                     _ => {}
                 }
             }
         }
-        for (name, set) in table.sets.iter_mut().filter(|(_, set)| !set.spec.dynamic) {
+        for (name, set) in table.sets.iter_mut().filter(|(_, set)| !set.spec.dynamic && !set.unread)
+        {
             let Asked::Answers(answers) = self.ask(Request::Elements(family, name))? else {
                 return Ok(None);
             };
@@ -189,13 +207,14 @@ impl Netfilter for Kernel {
     }
 
     fn read(&mut self) -> Result<Ruleset, Error> {
-        for _ in 0..READ_TRIES {
-            if let Some(ruleset) = self.try_read()? {
-                return Ok(ruleset);
-            }
-        }
-        let reason = format!("others changed tables during all of {READ_TRIES} tries");
-        Err(Error::Answer { doing: "read back our tables", reason })
+        self.read_all(None)
+    }
+
+    /// Leaves out sets of very many elements. For every 32 KiB of them the kernel walks the set from
+    /// its beginning, which takes half a minute for 500,000; as many others are put in their place
+    /// in about a second.
+    fn read_for(&mut self, want: &Ruleset) -> Result<Ruleset, Error> {
+        self.read_all(Some(want))
     }
 
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
@@ -260,6 +279,42 @@ fn retimed(family: Family, affinity: &Affinity, elements: Vec<Element>) -> Vec<O
     vec![Op::DeleteElements(family, AFFINITY, gone), Op::AddTimed(family, AFFINITY, come)]
 }
 
+/// Which sets of a table not to read.
+#[derive(PartialEq, Eq, Debug)]
+enum Unread {
+    /// The table is about to be deleted.
+    All,
+    These(BTreeSet<Name>),
+    None,
+}
+
+impl Unread {
+    fn contains(&self, name: &Name) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(names) => names.contains(name),
+            Self::None => false,
+        }
+    }
+}
+
+/// Sets that are better replaced than read. Only if all of them go in one transaction, of at most
+/// `limit` bytes: nobody must find them empty. And never those whose elements tell what an earlier
+/// process served.
+fn unread(family: Family, want: &Ruleset, limit: usize) -> Unread {
+    let Some(table) = want.get(&family) else { return Unread::All };
+    let sets = want.values().flat_map(|table| table.sets.values());
+    let bytes = sets.map(|set| Batch::size_of_elements(set.elements.len())).sum::<usize>();
+    if bytes > limit {
+        return Unread::None;
+    }
+    let large = |name: &Name, set: &Set| {
+        set.elements.len() >= MANY_ELEMENTS && !set.spec.interval && !is_entry(name)
+    };
+    let large = table.sets.iter().filter(|(name, set)| large(name, set));
+    Unread::These(large.map(|(name, _)| name.clone()).collect())
+}
+
 enum Asked {
     Answers(Vec<Answer>),
     Nothing,
@@ -297,5 +352,39 @@ fn order(operations: &[Op]) -> Vec<Op> {
 
 /// From here on a transaction is better sent unheard.
 const LARGE_BYTES: usize = 64 << 10;
+/// From here on a set is replaced rather than read: both take about 20 ms.
+const MANY_ELEMENTS: usize = 16_384;
 /// Reading takes milliseconds; so many changes in a row are not honest ones.
 const READ_TRIES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::{DataSpec, Elements, Field, SetSpec};
+
+    fn set(count: usize) -> Set {
+        let spec = SetSpec {
+            key: vec![Field::Number],
+            data: DataSpec::None,
+            interval: false,
+            dynamic: false,
+            counter: false,
+        };
+        let elements: Elements =
+            (0..count).map(|number| (Key::new(&number.to_be_bytes()), Data::None)).collect();
+        Set { spec, elements, unread: false }
+    }
+
+    #[test]
+    fn only_sets_of_very_many_elements_are_replaced_unread_and_only_at_one_stroke() {
+        let many = || set(MANY_ELEMENTS);
+        let sets = [("endpoints", many()), ("usable", set(9)), ("rejected", many())];
+        let sets = sets.into_iter().map(|(name, set)| (name.into(), set)).collect();
+        let table = Table { sets, ..Table::default() };
+        let want = Ruleset::from([(Family::V4, table)]);
+        let endpoints = [Name::from("endpoints")].into();
+        assert_eq!(unread(Family::V4, &want, usize::MAX), Unread::These(endpoints));
+        assert_eq!(unread(Family::V4, &want, MANY_ELEMENTS), Unread::None);
+        assert_eq!(unread(Family::V6, &want, MANY_ELEMENTS), Unread::All, "it is to be deleted");
+    }
+}

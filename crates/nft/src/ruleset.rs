@@ -31,6 +31,9 @@ pub struct Set {
     pub spec: SetSpec,
     /// Its elements; empty for a dynamic set, whose elements come from packets.
     pub elements: Elements,
+    /// The kernel holds elements that have not been read: it is cheaper to put others in their place
+    /// than to compare them ([`crate::Netfilter::read_for`]).
+    pub unread: bool,
 }
 
 /// Elements of a set (data [`Data::None`]) or map.
@@ -198,6 +201,8 @@ pub enum Op {
     AddRule(Family, Name, Rule),
     /// Creates an empty set.
     AddSet(Family, Name, SetSpec),
+    /// Deletes all elements of a set, of which there may be none.
+    FlushSet(Family, Name),
     /// Deletes a set that no rule uses.
     DeleteSet(Family, Name),
     /// Adds elements that are not there yet.

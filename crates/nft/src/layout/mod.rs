@@ -163,7 +163,7 @@ impl Layout {
                 let elements = contribution.elements.remove(&(family, name.clone()));
                 elements.unwrap_or_default().into_iter().collect()
             };
-            (name, Set { spec, elements })
+            (name, Set { spec, elements, unread: false })
         });
         Table { sets: sets.collect(), chains }
     }

@@ -43,6 +43,11 @@ impl Batch {
         batches
     }
 
+    /// Upper bound of the bytes that so many elements of one set take in a transaction.
+    pub(crate) fn size_of_elements(count: usize) -> usize {
+        count * ELEMENT_BYTES + WHOLE_BYTES * count.div_ceil(ELEMENTS_PER_MESSAGE)
+    }
+
     /// The first sequence number after it.
     pub(crate) fn next_sequence(&self) -> u32 {
         let messages = u32::try_from(self.operations.len()).unwrap_or(u32::MAX);
@@ -63,6 +68,7 @@ impl fmt::Display for Described<'_> {
             Op::DeleteChain(family, name) => ("delete chain", family, Some(name)),
             Op::AddRule(family, name, _) => ("add a rule to chain", family, Some(name)),
             Op::AddSet(family, name, _) => ("add set", family, Some(name)),
+            Op::FlushSet(family, name) => ("flush set", family, Some(name)),
             Op::DeleteSet(family, name) => ("delete set", family, Some(name)),
             Op::AddElements(family, name, _) => ("add elements to set", family, Some(name)),
             Op::AddTimed(family, name, _) => ("add timed elements to set", family, Some(name)),
@@ -196,6 +202,12 @@ impl Encoder {
             Op::AddSet(family, name, spec) => {
                 let id = self.sequence;
                 self.put(NFT_MSG_NEWSET, NEW, *family, |w| set(w, name, Some((spec, id))));
+            }
+            Op::FlushSet(family, name) => {
+                self.put(NFT_MSG_DELSETELEM, REQUEST, *family, |writer| {
+                    writer.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                    writer.string(NFTA_SET_ELEM_LIST_SET, name);
+                });
             }
             Op::DeleteSet(family, name) => {
                 self.put(NFT_MSG_DELSET, REQUEST, *family, |w| set(w, name, None));

@@ -56,7 +56,7 @@ fn collect(message: Message<'_>, tables: &mut Ruleset) {
             chain.rules.push(rule);
         }
         Answer::Set(name, spec) => {
-            table.sets.insert(name, Set { spec, elements: Default::default() });
+            table.sets.insert(name, Set { spec, elements: Default::default(), unread: false });
         }
         Answer::Elements(elements) => {
             let attributes = message.attributes();

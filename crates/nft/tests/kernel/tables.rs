@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 
 use model::{Affinity, Family, FrontendKind, Protocol, ServiceName, ServiceView};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use portolan_nft::{Counts, Dataplane, Settings, Synced};
+use portolan_nft::ruleset::{Data, Key, Op};
+use portolan_nft::{Counts, Dataplane, Kernel, Netfilter, Settings, Synced, diff};
 
 use crate::Test;
 use crate::lab::{Lab, Tried, greeting, silent, tcp, udp};
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_an_older_process_left_is_corrected", leftovers),
     ("foreign_changes_are_noticed_and_repaired", foreign_change),
     ("a_change_after_a_foreign_flush_repairs_everything", change_after_flush),
+    ("sets_that_have_not_been_read_are_replaced_at_one_stroke", unread),
     ("own_changes_wake_nobody", own_events),
     ("cleanup_leaves_nothing", cleanup),
     ("the_nft_program_can_read_the_tables", nft_reads),
@@ -167,6 +169,28 @@ fn change_after_flush() {
         let synced = dataplane.sync(&view([web(&BOTH[..1])])).unwrap();
         assert!(synced.added > 5, "{synced:?}");
         assert_eq!(dataplane.verify().unwrap(), Synced::default());
+    });
+}
+
+fn unread() {
+    // D45, D50. What is in the set and in its place is the same, apart from one element.
+    Namespace::new().run(|| {
+        open().sync(&view([web(&BOTH)])).unwrap();
+        let mut kernel = Kernel::open().unwrap();
+        let want = kernel.read().unwrap();
+        let stranger = (Key::new(&[192, 0, 2, 1]), Data::None);
+        let intrusion = Op::AddElements(Family::V4, "cluster-ips".into(), vec![stranger]);
+        kernel.commit(&[intrusion]).unwrap();
+        let mut have = kernel.read().unwrap();
+        let sets = have.values_mut().flat_map(|table| table.sets.values_mut());
+        for set in sets.filter(|set| !set.spec.dynamic) {
+            set.elements.clear();
+            set.unread = true;
+        }
+        let operations = diff(&have, &want);
+        assert!(operations.iter().any(|operation| matches!(operation, Op::AddElements(..))));
+        kernel.commit(&operations).unwrap();
+        assert_eq!(kernel.read().unwrap(), want);
     });
 }
 

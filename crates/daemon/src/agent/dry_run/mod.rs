@@ -198,6 +198,9 @@ impl Owners {
                 let line = |(key, data)| self.element(*family, set, spec, Mark::Plus, key, data);
                 elements.iter().map(|(key, data)| line((key, data))).collect()
             }
+            Op::FlushSet(family, name) => {
+                ours(Mark::Minus, format!("elements of set {} {name}", family_name(*family)))
+            }
             // What clients are remembered by is carried over, not planned.
             Op::AddTimed(..) => Vec::new(),
             Op::DeleteElements(family, set, keys) => {
