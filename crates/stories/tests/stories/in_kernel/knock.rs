@@ -1,6 +1,6 @@
 //! One connection, and what came of it.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -39,30 +39,8 @@ pub(crate) fn knock(
     to: SocketAddr,
     patience: Duration,
 ) -> Answer {
-    let domain = Domain::for_address(to);
-    let socket = match protocol {
-        Protocol::Tcp => Socket::new(domain, Type::STREAM, None),
-        Protocol::Udp => Socket::new(domain, Type::DGRAM, None),
-        Protocol::Sctp => sctp(to),
-    };
-    let talk = socket.and_then(|mut socket| {
-        if let Some(source) = source {
-            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
-        }
-        socket.set_read_timeout(Some(patience))?;
-        if protocol == Protocol::Udp {
-            socket.connect(&SockAddr::from(to))?;
-            // An output rule that drops says so here; whether it refused comes with the answer.
-            let _ = socket.send(b"who are you");
-        } else {
-            socket.connect_timeout(&SockAddr::from(to), patience)?;
-        }
-        let mut buffer = [0; 128];
-        let len = socket.read(&mut buffer)?;
-        Ok(String::from_utf8_lossy(&buffer[..len]).into_owned())
-    });
-    match talk {
-        Ok(text) => match parse(&text) {
+    match talk(protocol, source, to, patience) {
+        Ok((_, text)) => match parse(&text) {
             Some((server, client)) => Answer::From { server, client },
             None => Answer::Failed(ErrorKind::InvalidData),
         },
@@ -71,5 +49,53 @@ pub(crate) fn knock(
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Answer::Silence,
             other => Answer::Failed(other),
         },
+    }
+}
+
+/// A connection that a server has answered, and what it said.
+fn talk(
+    protocol: Protocol,
+    source: Option<IpAddr>,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<(Socket, String)> {
+    let domain = Domain::for_address(to);
+    let mut socket = match protocol {
+        Protocol::Tcp => Socket::new(domain, Type::STREAM, None)?,
+        Protocol::Udp => Socket::new(domain, Type::DGRAM, None)?,
+        Protocol::Sctp => sctp(to)?,
+    };
+    if let Some(source) = source {
+        socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+    }
+    socket.set_read_timeout(Some(patience))?;
+    if protocol == Protocol::Udp {
+        socket.connect(&SockAddr::from(to))?;
+        // An output rule that drops says so here; whether it refused comes with the answer.
+        let _ = socket.send(b"who are you");
+    } else {
+        socket.connect_timeout(&SockAddr::from(to), patience)?;
+    }
+    let mut buffer = [0; 128];
+    let len = socket.read(&mut buffer)?;
+    Ok((socket, String::from_utf8_lossy(&buffer[..len]).into_owned()))
+}
+
+/// An established TCP connection.
+pub(crate) struct Established(Socket);
+
+impl Established {
+    /// Called inside a namespace; `None` if nobody answers.
+    pub(crate) fn open(source: Option<IpAddr>, to: SocketAddr) -> Option<Self> {
+        talk(Protocol::Tcp, source, to, PATIENCE).ok().map(|(socket, _)| Self(socket))
+    }
+
+    /// Asks the server to close it and waits until it has.
+    pub(crate) fn close(mut self) -> io::Result<()> {
+        self.0.write_all(b"x")?;
+        match self.0.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("the server had more to say")),
+        }
     }
 }

@@ -128,6 +128,28 @@ impl Stage {
         self.dataplane.sync(&view).unwrap();
     }
 
+    /// Knocks a few times at a Service port with session affinity: one of the expected endpoints
+    /// answers, always the same.
+    fn ask_sticky(
+        &self,
+        from: &Origin,
+        to: SocketAddr,
+        protocol: Protocol,
+        endpoints: &BTreeSet<SocketAddr>,
+    ) -> Result<(), String> {
+        let (namespace, source) = self.topology.origin(from, to);
+        let mut seen = BTreeSet::new();
+        for _ in 0..ENOUGH {
+            let knock = move || knock(protocol, source, to, knock::PATIENCE);
+            match namespace.run(move || std::thread::spawn(knock)).join().unwrap() {
+                Answer::From { server, .. } => seen.insert(server),
+                other => return Err(format!("{other:?}")),
+            };
+        }
+        let right = seen.len() == 1 && seen.is_subset(endpoints);
+        if right { Ok(()) } else { Err(format!("{seen:?} answered in spite of affinity")) }
+    }
+
     /// Knocks until it is clear whether a step is as told.
     fn ask(
         &self,
@@ -137,7 +159,11 @@ impl Stage {
         expected: &Expected,
     ) -> Result<(), String> {
         let (namespace, source) = self.topology.origin(from, to);
-        let once = |patience| namespace.run(move || knock(protocol, source, to, patience));
+        // On a thread of its own: others knock from the same namespace at the same time.
+        let once = |patience| {
+            let knock = move || knock(protocol, source, to, patience);
+            namespace.run(move || std::thread::spawn(knock)).join().unwrap()
+        };
         match expected {
             Expected::Dropped => match once(SILENCE) {
                 Answer::Silence => Ok(()),

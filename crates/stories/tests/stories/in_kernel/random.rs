@@ -1,11 +1,14 @@
 //! Random clusters in the real kernel: real packets fare as `verdict` says.
 //!
-//! What fails shrinks and is kept in `proptest-regressions`. `PROPTEST_CASES` sets how many clusters
-//! a run tries.
+//! What fails shrinks and is kept in `proptest-regressions`. `PORTOLAN_KERNEL_CASES` sets how many
+//! clusters a run tries, two hundred packets each.
 
-use model::{Change, Cluster, Object, Packet, Protocol};
+use std::sync::Mutex;
+
+use model::{Change, Cluster, FrontendKind, Object, Packet, Protocol};
 use proptest::prelude::*;
 
+use super::knock::Established;
 use super::topology::Topology;
 use super::{Stage, knock};
 use crate::arbitrary;
@@ -22,7 +25,7 @@ fn random_clusters_behave_in_the_kernel() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases.min(12),
+        cases: cases(),
         max_shrink_iters: 30,
         ..ProptestConfig::default()
     })]
@@ -32,14 +35,25 @@ proptest! {
     fn random_clusters_behave_inside_the_namespaces(
         objects in arbitrary::objects(),
         later in arbitrary::objects(),
-        packets in proptest::collection::vec(arbitrary::packet(), 30..60),
+        packets in proptest::collection::vec(arbitrary::packet(), 150..250),
     ) {
         prop_assert_eq!(tell(&objects, &later, &packets), Vec::<String>::new());
     }
 }
 
+fn cases() -> u32 {
+    let told = std::env::var("PORTOLAN_KERNEL_CASES").ok();
+    told.and_then(|text| text.parse().ok()).unwrap_or(CASES)
+}
+
+/// Some 2,400 packets.
+const CASES: u32 = 12;
+/// Packets at a time: most of them wait.
+const AT_ONCE: usize = 16;
+
 /// Everything that is not as `verdict` says: with the first objects, then with the later ones in
-/// their place, by a process that takes the tables over from a first one that is gone.
+/// their place, by a process that takes the tables over from a first one that is gone. Connections
+/// from before stay open (D35).
 fn tell(objects: &[Object], later: &[Object], packets: &[Packet]) -> Vec<String> {
     let mut world = world(objects);
     let packets: Vec<(Origin, &Packet)> = packets
@@ -55,25 +69,89 @@ fn tell(objects: &[Object], later: &[Object], packets: &[Packet]) -> Vec<String>
     let topology = Topology::around(&world, all, named);
     let mut stage = Stage::on(topology, &world);
     let mut wrong = compare(&stage, &world, &packets[..packets.len() / 2]);
+    let open = establish(&stage, &world, &packets[..packets.len() / 2]);
     world = self::world(later);
     stage = Stage::on(stage.topology, &world);
+    wrong.extend(open.into_iter().filter_map(|(packet, connection)| {
+        let why = connection.close().err()?;
+        Some(format!("{packet:?}: the connection from before the change is broken: {why}"))
+    }));
     wrong.extend(compare(&stage, &world, &packets[packets.len() / 2..]));
     wrong
 }
 
 fn compare(stage: &Stage, world: &World, packets: &[(Origin, &Packet)]) -> Vec<String> {
-    let context = world.context();
-    let mut wrong = Vec::new();
-    for (from, packet) in packets {
-        // As the kernel of the origin would send it.
-        let packet = &world.packet(&context, from, packet.destination, packet.protocol);
-        let judged = verdict::judge(&world.cluster, &context, packet);
-        let expected: Expected = simplify(&judged.outcome);
-        if let Err(why) = stage.ask(from, packet.destination, packet.protocol, &expected) {
-            wrong.push(format!("{packet:?}: {why}; verdict says {judged:?}"));
+    let (next, wrong) = (Mutex::new(packets.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((from, packet)) = { next.lock().unwrap().next() } {
+                    let found = compare_one(stage, world, from, packet).err();
+                    wrong.lock().unwrap().extend(found);
+                }
+            });
         }
-    }
-    wrong
+    });
+    wrong.into_inner().unwrap()
+}
+
+fn compare_one(stage: &Stage, world: &World, from: &Origin, packet: &Packet) -> Result<(), String> {
+    let context = world.context();
+    // As the kernel of the origin would send it.
+    let packet = &world.packet(&context, from, packet.destination, packet.protocol);
+    let judged = verdict::judge(&world.cluster, &context, packet);
+    let expected: Expected = simplify(&judged.outcome);
+    let (to, protocol) = (packet.destination, packet.protocol);
+    let result = match &expected {
+        Expected::Delivered { to: endpoints, .. } if is_sticky(world, packet) => {
+            stage.ask_sticky(from, to, protocol, endpoints)
+        }
+        _ => stage.ask(from, to, protocol, &expected),
+    };
+    result.map_err(|why| format!("{packet:?}: {why}; verdict says {judged:?}"))
+}
+
+/// Whether it is to a Service with session affinity.
+fn is_sticky(world: &World, packet: &Packet) -> bool {
+    let view = plan::node_view(&world.cluster, &world.context());
+    let frontends = view.services.values().flat_map(|service| &service.frontends);
+    let mut frontends = frontends.filter(|frontend| {
+        frontend.protocol == packet.protocol
+            && frontend.port.get() == packet.destination.port()
+            && match frontend.kind {
+                FrontendKind::ClusterIp(address)
+                | FrontendKind::ExternalIp(address)
+                | FrontendKind::LoadBalancer(address) => address == packet.destination.ip(),
+                FrontendKind::NodePort(_) => {
+                    view.context.node_addresses.contains(&packet.destination.ip())
+                }
+            }
+    });
+    frontends.any(|frontend| frontend.affinity.is_some())
+}
+
+/// A TCP connection for every packet of one that somebody answers.
+fn establish<'a>(
+    stage: &Stage,
+    world: &World,
+    packets: &[(Origin, &'a Packet)],
+) -> Vec<(&'a Packet, Established)> {
+    let context = world.context();
+    let packets = packets.iter().filter(|(from, packet)| {
+        let packet = world.packet(&context, from, packet.destination, packet.protocol);
+        let outcome = verdict::judge(&world.cluster, &context, &packet).outcome;
+        let delivered = matches!(simplify(&outcome), Expected::Delivered { .. });
+        packet.protocol == Protocol::Tcp && delivered
+    });
+    let opening = packets.map(|(from, packet)| {
+        let to = packet.destination;
+        let (namespace, source) = stage.topology.origin(from, to);
+        let open = move || Established::open(source, to);
+        (*packet, namespace.run(move || std::thread::spawn(open)))
+    });
+    let opening: Vec<_> = opening.collect();
+    let opened = opening.into_iter().map(|(packet, open)| Some((packet, open.join().unwrap()?)));
+    opened.flatten().collect()
 }
 
 fn world(objects: &[Object]) -> World {
