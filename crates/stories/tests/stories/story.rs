@@ -43,7 +43,7 @@ pub(crate) enum Action {
 }
 
 /// Who sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
     /// A host outside the cluster; `None` is the usual one.
     Client(Option<IpAddr>),

@@ -85,9 +85,10 @@ fn talk(
 pub(crate) struct Established(Socket);
 
 impl Established {
-    /// Called inside a namespace; `None` if nobody answers.
+    /// Called inside a namespace; `None` if nobody answers soon (a pod of another node that reaches
+    /// itself does not accept packets from its own address).
     pub(crate) fn open(source: Option<IpAddr>, to: SocketAddr) -> Option<Self> {
-        talk(Protocol::Tcp, source, to, PATIENCE).ok().map(|(socket, _)| Self(socket))
+        talk(Protocol::Tcp, source, to, Duration::from_secs(1)).ok().map(|(socket, _)| Self(socket))
     }
 
     /// Asks the server to close it and waits until it has.

@@ -3,9 +3,10 @@
 //! What fails shrinks and is kept in `proptest-regressions`. `PORTOLAN_KERNEL_CASES` sets how many
 //! clusters a run tries, two hundred packets each.
 
+use std::net::SocketAddr;
 use std::sync::Mutex;
 
-use model::{Change, Cluster, FrontendKind, Object, Packet, Protocol};
+use model::{Change, Cluster, Family, FrontendKind, Object, Packet, Protocol};
 use proptest::prelude::*;
 
 use super::knock::Established;
@@ -69,7 +70,7 @@ fn tell(objects: &[Object], later: &[Object], packets: &[Packet]) -> Vec<String>
     let topology = Topology::around(&world, all, named);
     let mut stage = Stage::on(topology, &world);
     let mut wrong = compare(&stage, &world, &packets[..packets.len() / 2]);
-    let open = establish(&stage, &world, &packets[..packets.len() / 2]);
+    let open = establish(&stage, &world, &packets);
     world = self::world(later);
     stage = Stage::on(stage.topology, &world);
     wrong.extend(open.into_iter().filter_map(|(packet, connection)| {
@@ -130,28 +131,56 @@ fn is_sticky(world: &World, packet: &Packet) -> bool {
     frontends.any(|frontend| frontend.affinity.is_some())
 }
 
-/// A TCP connection for every packet of one that somebody answers.
-fn establish<'a>(
+/// A TCP connection from everywhere to every Service port, if `verdict` says that it is delivered.
+fn establish(
     stage: &Stage,
     world: &World,
-    packets: &[(Origin, &'a Packet)],
-) -> Vec<(&'a Packet, Established)> {
+    packets: &[(Origin, &Packet)],
+) -> Vec<(Packet, Established)> {
     let context = world.context();
-    let packets = packets.iter().filter(|(from, packet)| {
-        let packet = world.packet(&context, from, packet.destination, packet.protocol);
+    let mut origins: Vec<&Origin> = packets.iter().map(|(from, _)| from).collect();
+    origins.sort_unstable();
+    origins.dedup();
+    let pairs = tcp_destinations(world).into_iter().flat_map(|to| {
+        let same_family = move |from: &&Origin| match from {
+            Origin::Node => true,
+            Origin::Client(address) => address.is_some_and(|own| own.is_ipv4() == to.is_ipv4()),
+            Origin::Pod(own) | Origin::RemotePod(own) => own.is_ipv4() == to.is_ipv4(),
+        };
+        origins.clone().into_iter().filter(same_family).map(move |from| (from, to))
+    });
+    let mut opening = Vec::new();
+    for (from, to) in pairs {
+        let packet = world.packet(&context, from, to, Protocol::Tcp);
         let outcome = verdict::judge(&world.cluster, &context, &packet).outcome;
-        let delivered = matches!(simplify(&outcome), Expected::Delivered { .. });
-        packet.protocol == Protocol::Tcp && delivered
-    });
-    let opening = packets.map(|(from, packet)| {
-        let to = packet.destination;
-        let (namespace, source) = stage.topology.origin(from, to);
-        let open = move || Established::open(source, to);
-        (*packet, namespace.run(move || std::thread::spawn(open)))
-    });
-    let opening: Vec<_> = opening.collect();
+        if matches!(simplify(&outcome), Expected::Delivered { .. }) {
+            let (namespace, source) = stage.topology.origin(from, to);
+            let open = move || Established::open(source, to);
+            opening.push((packet, namespace.run(move || std::thread::spawn(open))));
+        }
+    }
     let opened = opening.into_iter().map(|(packet, open)| Some((packet, open.join().unwrap()?)));
     opened.flatten().collect()
+}
+
+/// Where Services answer over TCP.
+fn tcp_destinations(world: &World) -> Vec<SocketAddr> {
+    let view = plan::node_view(&world.cluster, &world.context());
+    let frontends = view.services.values().flat_map(|service| &service.frontends);
+    let tcp = frontends.filter(|frontend| frontend.protocol == Protocol::Tcp);
+    let addresses = tcp.flat_map(|frontend| {
+        let addresses = match frontend.kind {
+            FrontendKind::ClusterIp(address)
+            | FrontendKind::ExternalIp(address)
+            | FrontendKind::LoadBalancer(address) => vec![address],
+            FrontendKind::NodePort(family) => {
+                let own = view.context.node_addresses.iter().copied();
+                own.filter(|address| Family::of(*address) == family).collect()
+            }
+        };
+        addresses.into_iter().map(|address| SocketAddr::new(address, frontend.port.get()))
+    });
+    addresses.collect()
 }
 
 fn world(objects: &[Object]) -> World {
