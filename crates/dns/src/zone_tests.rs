@@ -34,6 +34,7 @@ fn service(name: &str, kind: ServiceType, cluster_ips: ClusterIps) -> Object {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        reset_connections: false,
     }))
 }
 

@@ -39,6 +39,9 @@ pub struct Service {
     pub publish_not_ready_addresses: bool,
     /// `spec.trafficDistribution`.
     pub traffic_distribution: Option<TrafficDistribution>,
+    /// Annotation `portolan.dev/reset-connections: "true"`: TCP connections to endpoints that no
+    /// longer exist are reset.
+    pub reset_connections: bool,
 }
 
 impl Service {

@@ -86,9 +86,12 @@ pub struct Frontend {
     /// For all other traffic.
     pub external: Action,
     /// Where connections that exist may go on (D35, D36): for UDP the endpoints that still serve,
-    /// for SCTP those that still exist, usable from here or not. Sorted; empty for TCP, which
-    /// notices by itself when its peer is gone.
+    /// for SCTP, and TCP with `resets`, those that still exist, usable from here or not. Sorted;
+    /// empty for other TCP, which notices by itself when its peer is gone.
     pub lasting: Arc<[SocketAddr]>,
+    /// Whether TCP connections to endpoints that are not `lasting` are reset (D35); false for other
+    /// protocols.
+    pub resets: bool,
     /// Whose source address is replaced by the node's.
     pub masquerade: Masquerade,
     /// `sessionAffinity: ClientIP`.

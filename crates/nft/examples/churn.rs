@@ -156,6 +156,7 @@ fn view() -> NodeView {
         internal: Action::Balance(Arc::clone(&backends)),
         external: Action::Balance(backends),
         lasting: Arc::default(),
+        resets: false,
         masquerade: Masquerade::Always,
         affinity: None,
         source_ranges: None,

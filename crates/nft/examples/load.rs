@@ -95,6 +95,7 @@ fn service(number: u32, endpoints: u32, shift: u32) -> ServiceView {
         internal: Action::Balance(Arc::clone(&backends)),
         external: Action::Balance(backends),
         lasting: Arc::default(),
+        resets: false,
         masquerade: Masquerade::OffCluster,
         affinity: None,
         source_ranges: None,

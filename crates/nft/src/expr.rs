@@ -175,6 +175,12 @@ pub enum CtKey {
     State,
     /// `IPS_*` bits, host order ([`CT_STATUS_DNAT`]).
     Status,
+    /// One byte: 0 if the packet goes the way of the connection's first.
+    Direction,
+    /// Where the client sent the connection's first packet: the address before translation,
+    OriginalDestination(Family),
+    /// and the port.
+    OriginalPort,
 }
 
 /// Which address [`Expr::FibType`] asks about.
@@ -234,6 +240,8 @@ pub enum Verdict {
 
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`, `linux/netfilter/nf_conntrack_common.h`.
 pub const CT_STATE_NEW: u32 = 1 << 3;
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`, both directions.
+pub const CT_STATE_ESTABLISHED: u32 = 1 << 1;
 /// `NF_CT_STATE_INVALID_BIT`, `linux/netfilter/nf_conntrack_common.h`.
 pub const CT_STATE_INVALID: u32 = 1 << 0;
 /// `IPS_DST_NAT`, `linux/netfilter/nf_conntrack_common.h`.

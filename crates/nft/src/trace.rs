@@ -223,6 +223,8 @@ impl<'a> Tracer<'a> {
                 let value = match key {
                     CtKey::State => CT_STATE_NEW,
                     CtKey::Status => status,
+                    // Asked only of connections that exist, and this is a new one.
+                    CtKey::Direction | CtKey::OriginalDestination(_) | CtKey::OriginalPort => 0,
                 };
                 self.set(*to, &value.to_ne_bytes());
             }

@@ -17,6 +17,8 @@ mod lab;
 mod namespace;
 #[path = "kernel/packets.rs"]
 mod packets;
+#[path = "kernel/resets.rs"]
+mod resets;
 #[path = "kernel/tables.rs"]
 mod tables;
 #[path = "support/view.rs"]
@@ -31,7 +33,7 @@ type Test = (&'static str, fn());
 
 /// Entering a user namespace is only possible before the first thread.
 fn main() -> ExitCode {
-    let all = [affinity::TESTS, firewall::TESTS, packets::TESTS, tables::TESTS];
+    let all = [affinity::TESTS, firewall::TESTS, packets::TESTS, resets::TESTS, tables::TESTS];
     testkit::run_tests(all.into_iter().flatten().copied(), enter)
 }
 

@@ -101,12 +101,13 @@ pub(crate) struct Choice {
 
 impl Choice {
     /// Where connections that exist may go on, whatever the policy and the hints say about new ones
-    /// (D35, D36). An SCTP association ends with its endpoint only.
-    pub(crate) fn lasting(&self, protocol: Protocol) -> Arc<[SocketAddr]> {
+    /// (D35, D36). An SCTP association, or a TCP connection of a Service that resets them, ends with
+    /// its endpoint only.
+    pub(crate) fn lasting(&self, protocol: Protocol, resets: bool) -> Arc<[SocketAddr]> {
         match protocol {
-            Protocol::Tcp => Arc::default(),
+            Protocol::Tcp if !resets => Arc::default(),
             Protocol::Udp => Arc::clone(&self.serving),
-            Protocol::Sctp => Arc::clone(&self.all),
+            Protocol::Tcp | Protocol::Sctp => Arc::clone(&self.all),
         }
     }
 

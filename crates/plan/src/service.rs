@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use model::{
     Action, Cluster, ClusterIps, Family, Frontend, FrontendKind, Ingress, IpMode, LocalDetector,
-    Masquerade, NodeContext, Port, Reason, Report, Service, ServiceName, ServicePort, ServiceType,
-    ServiceView, TrafficPolicy,
+    Masquerade, NodeContext, Port, Protocol, Reason, Report, Service, ServiceName, ServicePort,
+    ServiceType, ServiceView, TrafficPolicy,
 };
 
 use crate::choice::{Candidate, Choice, candidates, choose};
@@ -251,7 +251,8 @@ impl FamilyPlanner<'_> {
             port_name: port.name.clone(),
             internal,
             external,
-            lasting: choice.lasting(port.protocol),
+            lasting: choice.lasting(port.protocol, self.service.reset_connections),
+            resets: self.service.reset_connections && port.protocol == Protocol::Tcp,
             masquerade: self.masquerade(kind),
             affinity: self.service.session_affinity,
             source_ranges: with_own_address(source_ranges, kind, self.context),

@@ -119,6 +119,7 @@ fn load_balancer(name: &str, cluster_ip: &str, ranges: &[&str]) -> Service {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        reset_connections: false,
     }
 }
 

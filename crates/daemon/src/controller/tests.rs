@@ -87,6 +87,7 @@ fn service(name: &str, kind: ServiceType) -> Object {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        reset_connections: false,
     }))
 }
 

@@ -4,6 +4,7 @@
 //!  prerouting, output (filter)   source-ranges: drop who may not knock (D26)
 //!  prerouting, output (nat)      services ─▶ frontends-*, node-ports-* ─▶ mark-*, pick ─▶ pick-*
 //!  input, forward, output        refusals; cluster-addresses (not in input) ─▶ refuse
+//!                                resets, of connections that exist (D35)
 //!  postrouting (nat)             masquerade: marked, or a pod that talks to itself
 //! ```
 
@@ -15,11 +16,11 @@ use model::{Family, LocalDetector, Protocol};
 
 use super::draw::{Entry, List, Mark, Pick};
 use super::packet::{
-    address_words, arrives_on, destination, dnatted, from_this_node, frontend, goto, in_network,
-    interface, invalid, jump, load, marked, new_connection, node_port, rule, set_mark, source,
-    within,
+    address_words, arrives_on, destination, dnatted, established, from_this_node, frontend, goto,
+    in_network, interface, invalid, jump, load, marked, new_connection, node_port, protocol_is,
+    rule, set_mark, source, within,
 };
-use super::sets;
+use super::{resets, sets};
 
 use crate::expr::{CmpOp, Expr, Found, MetaKey, Name, Reg, RejectWith, Verdict};
 use crate::ruleset::{Base, Chain, ChainKind, Hook, Rule};
@@ -32,12 +33,14 @@ pub(crate) struct Fixed {
     pub(crate) mark: u32,
     pub(crate) drop_invalid: bool,
     pub(crate) localhost_node_ports: bool,
+    /// Whether a Service asks for resets.
+    pub(crate) resets: bool,
 }
 
 impl Fixed {
     /// Answers to ::1 that come from a pod's interface have no route, whatever the settings: it is
     /// strictly an address of the loopback interface (`rt6_need_strict`). IPv4 has `route_localnet`.
-    fn serves_localhost(&self, family: Family) -> bool {
+    pub(crate) fn serves_localhost(&self, family: Family) -> bool {
         self.localhost_node_ports && family == Family::V4
     }
 }
@@ -49,7 +52,13 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     let new = |last: Expr| rule([new_connection()], last);
     let to = |chain: &'static str| vec![vec![goto(chain)]];
     let check_source = vec![new(goto("source-ranges"))];
-    let check_cluster = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
+    let mut check_refusals = vec![new(goto("refusals"))];
+    let mut check_cluster = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
+    if fixed.resets {
+        let check_gone = rule([established()], goto("resets"));
+        check_refusals.push(check_gone.clone());
+        check_cluster.push(check_gone);
+    }
     let mut arriving = check_source.clone();
     if fixed.serves_localhost(family) {
         arriving.splice(0..0, martians(family));
@@ -66,7 +75,7 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("output-before-dnat", base(filter, Hook::Output, BEFORE_DNAT, check_source)),
         ("prerouting", base(nat, Hook::Prerouting, DNAT, to("services"))),
         ("output", base(nat, Hook::Output, DNAT, to("services"))),
-        ("input", base(filter, Hook::Input, FILTER, vec![new(goto("refusals"))])),
+        ("input", base(filter, Hook::Input, FILTER, check_refusals)),
         ("forward", base(filter, Hook::Forward, FILTER, forward)),
         ("output-filter", base(filter, Hook::Output, FILTER, check_cluster)),
         ("postrouting", base(nat, Hook::Postrouting, SNAT, postrouting(family, fixed.mark))),
@@ -74,6 +83,7 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("services", chain(services(family, fixed))),
         ("node-ports", chain(node_ports())),
         ("refusals", chain(refusals(family, fixed))),
+        ("resets", chain(resets::rules(family, fixed))),
         ("refuse", chain(refuse(family))),
         ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
         ("masquerade-and-unmark", chain(vec![rule([set_mark(fixed.mark, false)], MASQUERADE)])),
@@ -251,7 +261,7 @@ fn martians(family: Family) -> Vec<Rule> {
 }
 
 /// RFC 1122 section 3.2.1.3.
-const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
+pub(super) const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
 
 /// Of a node address.
 fn node_ports() -> Vec<Rule> {
@@ -307,12 +317,8 @@ fn cluster_addresses(family: Family, cidrs: &BTreeSet<IpNet>) -> Vec<Rule> {
 /// one per second, and an ICMPv6 error that arrives while `connect` still holds the socket, as over
 /// veth, only takes effect when the client repeats itself after a second.
 fn refuse(family: Family) -> Vec<Rule> {
-    let tcp = vec![
-        Expr::Meta { key: MetaKey::L4Proto, to: Reg(0) },
-        Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value: vec![Protocol::Tcp.number()] },
-    ];
     vec![
-        rule([tcp], Expr::Reject { with: RejectWith::TcpReset }),
+        rule([protocol_is(Protocol::Tcp)], Expr::Reject { with: RejectWith::TcpReset }),
         vec![Expr::Reject { with: RejectWith::PortUnreachable(family) }],
     ]
 }

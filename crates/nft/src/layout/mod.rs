@@ -25,6 +25,7 @@ mod counts;
 mod draw;
 mod packet;
 mod place;
+mod resets;
 mod service;
 mod sets;
 
@@ -39,6 +40,7 @@ use self::chains::Fixed;
 pub(crate) use self::connections::cleaned_spots;
 pub(crate) use self::counts::Counted;
 use self::draw::{List, Pick};
+use self::resets::resets;
 pub(crate) use self::service::Spot;
 use self::service::{Contribution, spots};
 pub(crate) use self::sets::{AFFINITY, counted, is_entry};
@@ -84,6 +86,12 @@ struct Changed {
     new: Option<Arc<ServiceView>>,
 }
 
+impl Changed {
+    fn resets(&self) -> bool {
+        self.new.as_ref().is_some_and(|new| resets(new))
+    }
+}
+
 impl Layout {
     /// Of a view.
     pub fn new(view: &NodeView, settings: &Settings) -> Self {
@@ -95,6 +103,7 @@ impl Layout {
                 mark: settings.masquerade_mark,
                 drop_invalid: settings.drop_invalid,
                 localhost_node_ports: settings.localhost_node_ports,
+                resets: view.services.values().any(|service| resets(service)),
             },
             settings: settings.clone(),
             services: BTreeMap::new(),
@@ -120,10 +129,11 @@ impl Layout {
             Some(names) => names.iter().filter_map(|name| self.changed_one(view, name)).collect(),
             None => self.changed(view),
         };
-        let same_node =
-            self.context == view.context && self.fixed.service_cidrs == view.service_cidrs;
+        let same_rules = self.context == view.context
+            && self.fixed.service_cidrs == view.service_cidrs
+            && (self.fixed.resets || !changed.iter().any(|(_, changed)| changed.resets()));
         let operations =
-            if same_node { self.update_services(&changed) } else { self.update_all(view) };
+            if same_rules { self.update_services(&changed) } else { self.update_all(view) };
         let cleaned =
             changed.iter().flat_map(|(_, changed)| connections::changed(changed)).collect();
         Update { operations, cleaned, retimed: retimed(&changed) }

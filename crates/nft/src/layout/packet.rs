@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::Family;
+use model::{Family, Protocol};
 
 use crate::expr::{
-    CT_STATE_INVALID, CT_STATE_NEW, CT_STATUS_DNAT, CmpOp, CtKey, Expr, FibAddress, Found, Header,
-    MetaKey, Name, RTN_LOCAL, Reg, Verdict,
+    CT_STATE_ESTABLISHED, CT_STATE_INVALID, CT_STATE_NEW, CT_STATUS_DNAT, CmpOp, CtKey, Expr,
+    FibAddress, Found, Header, MetaKey, Name, RTN_LOCAL, Reg, Verdict,
 };
 use crate::ruleset::Rule;
 
@@ -92,6 +92,19 @@ pub(crate) fn from_this_node() -> Rule {
 /// conntrack translates back, are never looked at (D35, D42).
 pub(crate) fn new_connection() -> Rule {
     ct_bit(CtKey::State, CT_STATE_NEW)
+}
+
+/// `ct state established`, in both directions.
+pub(crate) fn established() -> Rule {
+    ct_bit(CtKey::State, CT_STATE_ESTABLISHED)
+}
+
+/// `meta l4proto`.
+pub(crate) fn protocol_is(protocol: Protocol) -> Rule {
+    vec![
+        Expr::Meta { key: MetaKey::L4Proto, to: Reg(0) },
+        Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value: vec![protocol.number()] },
+    ]
 }
 
 /// `ct state invalid`.

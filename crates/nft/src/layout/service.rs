@@ -116,6 +116,7 @@ impl Contribution {
         for (spot, frontend) in &frontends {
             self.frontend(*spot, frontend);
             self.source_ranges(context, *spot, frontend);
+            self.resets(*spot, frontend);
             if frontend.affinity.is_some() {
                 let family = spot.family();
                 let service_port = (family, &frontend.port_name, frontend.protocol);
@@ -173,7 +174,22 @@ impl Contribution {
         self.push(family, pick.name(), key.key(), Data::None);
         for (number, backend) in (0_u32..).zip(backends) {
             let key = key.clone().number(number).key();
-            self.push(family, from.endpoints(), key, endpoint(backend).data());
+            self.push(family, from.endpoints(), key, endpoint(backend.address).data());
+        }
+    }
+
+    /// D35.
+    fn resets(&mut self, spot: Spot, frontend: &Frontend) {
+        if !frontend.resets {
+            return;
+        }
+        let family = spot.family();
+        let places = Places::of(spot);
+        let key = spot.bytes();
+        self.push(family, places.resetting, key.key(), Data::None);
+        for address in frontend.lasting.iter() {
+            let key = key.clone().append(&endpoint(*address)).key();
+            self.push(family, places.existing.clone(), key, Data::None);
         }
     }
 
@@ -209,7 +225,7 @@ impl Contribution {
             [(places.usable, &frontend.internal), (places.local_usable, &frontend.external)];
         for (set, action) in lists {
             for backend in backends(action) {
-                let key = key.clone().append(&endpoint(backend)).key();
+                let key = key.clone().append(&endpoint(backend.address)).key();
                 self.push(family, set.clone(), key, Data::None);
             }
         }
@@ -227,6 +243,8 @@ struct Places {
     service_ports: Name,
     usable: Name,
     local_usable: Name,
+    resetting: Name,
+    existing: Name,
 }
 
 impl Places {
@@ -238,6 +256,8 @@ impl Places {
                 service_ports: sets::PORT_SERVICE_PORTS,
                 usable: sets::PORT_USABLE,
                 local_usable: sets::PORT_LOCAL_USABLE,
+                resetting: sets::RESETTING_PORTS,
+                existing: sets::PORT_EXISTING,
             };
         }
         Self {
@@ -246,6 +266,8 @@ impl Places {
             service_ports: sets::SERVICE_PORTS,
             usable: sets::USABLE,
             local_usable: sets::LOCAL_USABLE,
+            resetting: sets::RESETTING,
+            existing: sets::EXISTING,
         }
     }
 }
@@ -309,11 +331,11 @@ fn read_address(family: Family, bytes: &[u8]) -> Option<(Option<IpAddr>, &[u8])>
     Some((Some(address), rest))
 }
 
-fn endpoint(backend: &Backend) -> Bytes {
+fn endpoint(address: SocketAddr) -> Bytes {
     let mut bytes = Bytes::default();
-    bytes.address(backend.address.ip());
+    bytes.address(address.ip());
     // Port 0 cannot be in a view: `wire` drops slice ports without a number (D5).
-    if let Some(port) = Port::new(backend.address.port()) {
+    if let Some(port) = Port::new(address.port()) {
         bytes.port(port);
     }
     bytes

@@ -47,6 +47,18 @@ pub(crate) const PORT_USABLE: Name = Name::Borrowed("node-port-usable");
 /// As [`PORT_USABLE`], for outside traffic under policy Local.
 pub(crate) const PORT_LOCAL_USABLE: Name = Name::Borrowed("node-port-local-usable");
 
+/// Frontends whose connections to endpoints that are gone are reset (D35).
+pub(crate) const RESETTING: Name = Name::Borrowed("resetting");
+/// Node ports of that kind.
+pub(crate) const RESETTING_PORTS: Name = Name::Borrowed("resetting-node-ports");
+/// `frontend . endpoint` for each of [`RESETTING`] and all endpoints that exist.
+///
+/// Sorts before the lists of endpoints: additions are made in order of names, and where a
+/// transaction is too large for one, no endpoint may be picked before it exists here.
+pub(crate) const EXISTING: Name = Name::Borrowed("all-endpoints");
+/// `node port . endpoint` for each of [`RESETTING_PORTS`]. Sorts first for the same reason.
+pub(crate) const PORT_EXISTING: Name = Name::Borrowed("all-node-port-endpoints");
+
 /// Sets of `address . protocol . port` or, if `node_ports`, of `protocol . port`, whose elements
 /// make a Service visible to packets, rather than being reached through one that does.
 pub(crate) fn entries(node_ports: bool) -> impl Iterator<Item = Name> {
@@ -56,9 +68,11 @@ pub(crate) fn entries(node_ports: bool) -> impl Iterator<Item = Name> {
     entries.chain(refusing)
 }
 
-/// Whether it is one of [`entries`].
+/// Whether it is one of [`entries`], or makes connections that exist subject to what other sets
+/// hold.
 pub(crate) fn is_entry(set: &str) -> bool {
-    entries(false).chain(entries(true)).any(|name| name == set)
+    let resetting = [RESETTING, RESETTING_PORTS];
+    entries(false).chain(entries(true)).chain(resetting).any(|name| name == set)
 }
 
 /// The type of the set of frontends that pick in one way.
@@ -103,6 +117,10 @@ pub(crate) fn specs(family: Family, counters: bool) -> Vec<(Name, SetSpec)> {
         (LOCAL_USABLE, with_endpoint(&frontend)),
         (PORT_USABLE, with_endpoint(&node_port)),
         (PORT_LOCAL_USABLE, with_endpoint(&node_port)),
+        (RESETTING, set(&frontend)),
+        (RESETTING_PORTS, set(&node_port)),
+        (EXISTING, with_endpoint(&frontend)),
+        (PORT_EXISTING, with_endpoint(&node_port)),
     ];
     let mut specs: Vec<_> = frontends.chain(node_ports).chain(others).collect();
     for (name, spec) in &mut specs {

@@ -155,12 +155,19 @@ fn loading(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_META_KEY, key);
         }
         Expr::Ct { key, to } => {
-            let key = match key {
-                CtKey::State => NFT_CT_STATE,
-                CtKey::Status => NFT_CT_STATUS,
+            let (key, directed) = match key {
+                CtKey::State => (NFT_CT_STATE, false),
+                CtKey::Status => (NFT_CT_STATUS, false),
+                CtKey::Direction => (NFT_CT_DIRECTION, false),
+                CtKey::OriginalDestination(Family::V4) => (NFT_CT_DST_IP, true),
+                CtKey::OriginalDestination(Family::V6) => (NFT_CT_DST_IP6, true),
+                CtKey::OriginalPort => (NFT_CT_PROTO_DST, true),
             };
             writer.number(NFTA_CT_DREG, register(*to));
             writer.number(NFTA_CT_KEY, key);
+            if directed {
+                writer.attribute(NFTA_CT_DIRECTION, &[IP_CT_DIR_ORIGINAL]);
+            }
         }
         Expr::FibType { of, to } => {
             let flags = match of {
@@ -264,6 +271,8 @@ fn known_reject(data: Attributes<'_>) -> Option<RejectWith> {
     }
 }
 
+const ORIGINAL: Option<&[u8]> = Some(&[IP_CT_DIR_ORIGINAL]);
+
 fn known_loading(name: &str, data: Attributes<'_>) -> Option<Expr> {
     match name {
         "payload" => Some(Expr::Payload {
@@ -284,9 +293,13 @@ fn known_loading(name: &str, data: Attributes<'_>) -> Option<Expr> {
             _ => None,
         },
         "ct" => Some(Expr::Ct {
-            key: match data.number(NFTA_CT_KEY)? {
-                NFT_CT_STATE => CtKey::State,
-                NFT_CT_STATUS => CtKey::Status,
+            key: match (data.number(NFTA_CT_KEY)?, data.get(NFTA_CT_DIRECTION)) {
+                (NFT_CT_STATE, _) => CtKey::State,
+                (NFT_CT_STATUS, _) => CtKey::Status,
+                (NFT_CT_DIRECTION, _) => CtKey::Direction,
+                (NFT_CT_DST_IP, ORIGINAL) => CtKey::OriginalDestination(Family::V4),
+                (NFT_CT_DST_IP6, ORIGINAL) => CtKey::OriginalDestination(Family::V6),
+                (NFT_CT_PROTO_DST, ORIGINAL) => CtKey::OriginalPort,
                 _ => return None,
             },
             to: data.register(NFTA_CT_DREG)?,

@@ -100,6 +100,7 @@ fn everything(local_detector: LocalDetector) -> NodeView {
                 internal,
                 external,
                 lasting: Default::default(),
+                resets: true,
                 masquerade: [
                     Masquerade::Never,
                     Masquerade::Always,

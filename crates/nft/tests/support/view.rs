@@ -65,6 +65,7 @@ pub(crate) fn frontend(
         internal: action.clone(),
         external: action,
         lasting,
+        resets: false,
         masquerade: match kind {
             FrontendKind::ClusterIp(_) => Masquerade::OffCluster,
             _ => Masquerade::Always,

@@ -50,6 +50,7 @@ pub(crate) fn service() -> Service {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        reset_connections: false,
     }
 }
 

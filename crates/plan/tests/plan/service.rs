@@ -367,12 +367,17 @@ fn d36_connections_last_while_their_endpoint_serves_whether_new_ones_go_there_or
         unready("10.244.1.4"),
         endpoint("10.244.2.2", "node2"),
     ];
-    for (protocol, hosts) in [
-        (Protocol::Tcp, &[][..]),
-        (Protocol::Udp, &["10.244.1.2", "10.244.1.3", "10.244.2.2"]),
-        (Protocol::Sctp, &["10.244.1.2", "10.244.1.3", "10.244.1.4", "10.244.2.2"]),
+    let all = &["10.244.1.2", "10.244.1.3", "10.244.1.4", "10.244.2.2"][..];
+    let serving = &["10.244.1.2", "10.244.1.3", "10.244.2.2"][..];
+    for (protocol, resets, hosts) in [
+        (Protocol::Tcp, false, &[][..]),
+        (Protocol::Tcp, true, all),
+        (Protocol::Udp, false, serving),
+        (Protocol::Udp, true, serving),
+        (Protocol::Sctp, false, all),
     ] {
         let mut service = service();
+        service.reset_connections = resets;
         service.internal_traffic_policy = TrafficPolicy::Local;
         let mut slice = slice("a", endpoints.clone());
         for port in &mut service.ports {
@@ -385,6 +390,8 @@ fn d36_connections_last_while_their_endpoint_serves_whether_new_ones_go_there_or
         let lasting: Vec<String> =
             view.frontends[0].lasting.iter().map(|address| address.ip().to_string()).collect();
         assert_eq!(lasting, hosts, "{protocol}");
+        let resets = resets && protocol == Protocol::Tcp;
+        assert!(view.frontends.iter().all(|frontend| frontend.resets == resets), "{protocol}");
     }
 }
 

@@ -166,6 +166,7 @@ fn service(index: usize) -> impl Strategy<Value = Service> {
                 health_check_node_port: None,
                 publish_not_ready_addresses: false,
                 traffic_distribution: None,
+                reset_connections: false,
             }
         },
     )

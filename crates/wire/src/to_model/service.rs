@@ -13,6 +13,9 @@ use crate::rules::fields::Fields;
 use crate::rules::service::RANGES_ANNOTATION;
 use crate::rules::workload::labels;
 
+/// Resets TCP connections to endpoints that are gone, if it is `true`.
+const RESET_ANNOTATION: &str = "portolan.dev/reset-connections";
+
 /// A defaulted Service.
 pub(super) fn service(value: &Value) -> Result<Service, Rejected> {
     let cluster_ips = cluster_ips(value);
@@ -40,6 +43,8 @@ pub(super) fn service(value: &Value) -> Result<Service, Rejected> {
             "PreferSameNode" => Some(TrafficDistribution::PreferSameNode),
             _ => None,
         },
+        reset_connections: value.at("/metadata/annotations").get(RESET_ANNOTATION)
+            == Some(&Value::from("true")),
     })
 }
 

@@ -19,6 +19,25 @@ fn a_short_manifest_is_a_service() {
 }
 
 #[test]
+fn connections_are_reset_only_if_the_annotation_says_true() {
+    // D35.
+    for (annotations, resets) in [
+        (json!({}), false),
+        (json!({ "portolan.dev/reset-connections": "true" }), true),
+        (json!({ "portolan.dev/reset-connections": "false" }), false),
+        (json!({ "portolan.dev/reset-connections": "yes" }), false),
+    ] {
+        let web = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": "web", "annotations": annotations },
+            "spec": { "ports": [{ "port": 80 }] },
+        });
+        let Ok(Object::Service(service)) = object(&web) else { panic!("not a Service") };
+        assert_eq!(service.reset_connections, resets, "{annotations}");
+    }
+}
+
+#[test]
 fn bad_parts_are_left_out() {
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

@@ -306,6 +306,7 @@ mod tests {
             external: Action::Balance(backends),
             masquerade: Masquerade::OffCluster,
             lasting: Arc::from([]),
+            resets: false,
             affinity: None,
             source_ranges: None,
         };
