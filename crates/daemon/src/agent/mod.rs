@@ -21,6 +21,7 @@ pub mod dry_run;
 mod health;
 mod health_check_ports;
 mod leftovers;
+mod loopback;
 mod metrics;
 mod no_local;
 mod node;

@@ -14,6 +14,7 @@ use super::announce::Announce;
 use super::counters::CountersReport;
 use super::health::Health;
 use super::health_check_ports::HealthCheckPorts;
+use super::loopback::LoopbackPorts;
 use super::metrics::{Metrics, Sync};
 use super::node::{KINDS, Node, Planned};
 use super::notify::Notify;
@@ -38,6 +39,8 @@ pub(crate) struct Loop {
     dataplane: Dataplane,
     foreign: Option<AsyncFd<Events>>,
     ports: HealthCheckPorts,
+    /// Node ports on ::1, if they are wanted.
+    loopback: Option<LoopbackPorts>,
     announce: Announce,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -88,6 +91,7 @@ impl Loop {
             dataplane,
             foreign,
             ports: HealthCheckPorts::new(Arc::clone(&health)),
+            loopback: config.node_ports.loopback.then(LoopbackPorts::new),
             announce: Announce::start(config.node.clone(), config.announce_interface.clone())?,
             health,
             metrics,
@@ -170,6 +174,9 @@ impl Loop {
                 self.notify.status(&format!("{} Services programmed", view.services.len()));
                 tracing::debug!(?synced, full = planned.full, "synced");
                 let events = self.ports.update(view);
+                if let Some(loopback) = &mut self.loopback {
+                    loopback.update(view);
+                }
                 if !std::mem::replace(&mut self.synced, true) {
                     self.open_loopback();
                 }
