@@ -137,15 +137,15 @@ fn moved(to: &str) -> Page {
     Ok(response)
 }
 
-/// The older OpenAPI: the same types, without paths. Clients that want it as protobuf only get
-/// 406 and do without, as with servers that have none.
+/// The older OpenAPI: the same types, without paths, as JSON or as gnostic's protobuf.
 fn openapi_v2(resources: &Resources, headers: &HeaderMap) -> Page {
     let accept = headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let takes_json = accept.is_none_or(|accept| {
         ["application/json", "*/*"].iter().any(|media| accept.contains(media)) || accept.is_empty()
     });
-    if !takes_json {
-        return Err(status::not_acceptable(&["application/json"]));
+    let takes_protobuf = accept.is_some_and(|accept| accept.contains(GNOSTIC));
+    if !takes_json && !takes_protobuf {
+        return Err(status::not_acceptable(&["application/json", GNOSTIC]));
     }
     let mut definitions = serde_json::Map::new();
     for (group, version) in group_versions(&resources.all_served()) {
@@ -162,8 +162,20 @@ fn openapi_v2(resources: &Resources, headers: &HeaderMap) -> Page {
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": GIT_VERSION },
         "paths": {}, "definitions": definitions,
     });
+    if takes_protobuf {
+        let body = wire::openapi::v2_protobuf(&document).into();
+        // Not what was asked for: media types have no `@` (kubernetes/kube-openapi).
+        return Ok(cached(
+            headers,
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            body,
+        ));
+    }
     Ok(cached(headers, "application/json", document.to_string().into()))
 }
+
+/// How clients ask for OpenAPI v2 as protobuf.
+const GNOSTIC: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// A document with a name for its content: who knows it already gets 304.
 fn cached(headers: &HeaderMap, content_type: &str, body: Bytes) -> Response<Body> {

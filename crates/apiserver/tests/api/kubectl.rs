@@ -151,3 +151,26 @@ async fn kubectl_tells_who_may_not_do_what() {
     }
     server.stop().await;
 }
+
+/// Lists are checked by kubectl itself, against the types of OpenAPI v2.
+#[tokio::test]
+async fn kubectl_checks_and_creates_lists() {
+    let list = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Service
+  metadata: {name: s}
+  spec: {ports: [{port: 80, name: http}]}
+";
+    session(
+        "kubectl_checks_and_creates_lists",
+        &[
+            ("create -f -", list, "service/s created"),
+            ("apply -f -", list, "service/s configured"),
+            ("explain service.spec.ports --output=plaintext-openapiv2", "", "nodePort"),
+        ],
+    )
+    .await;
+}

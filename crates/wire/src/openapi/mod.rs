@@ -10,6 +10,7 @@
 //! look for (kind, action, `fieldValidation`), types carry shapes and merge rules.
 
 mod custom;
+mod gnostic;
 mod paths;
 mod schemas;
 
@@ -55,6 +56,11 @@ pub fn v2() -> &'static [u8] {
         bytes(&document)
     });
     &DOCUMENT
+}
+
+/// An OpenAPI v2 document as protobuf, without operations and bounds of values.
+pub fn v2_protobuf(document: &Value) -> Vec<u8> {
+    gnostic::document(document)
 }
 
 type Documents = BTreeMap<(&'static str, &'static str), Vec<u8>>;

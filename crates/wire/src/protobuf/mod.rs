@@ -10,6 +10,8 @@
 mod read;
 mod write;
 
+pub(crate) use write::put_bytes;
+
 use serde_json::Value;
 
 use crate::decode::{from_unix, normalise, unix};
