@@ -352,7 +352,7 @@ fn order(operations: &[Op]) -> Vec<Op> {
 
 /// From here on a transaction is better sent unheard.
 const LARGE_BYTES: usize = 64 << 10;
-/// From here on a set is replaced rather than read: both take about 20 ms.
+/// From here on a set is replaced rather than read: both take some 100 ms.
 const MANY_ELEMENTS: usize = 16_384;
 /// Reading takes milliseconds; so many changes in a row are not honest ones.
 const READ_TRIES: usize = 20;

@@ -295,7 +295,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "iptables-localhost-nodeports",
         Bool,
         Preset::Unset,
-        Used("node ports also on 127.0.0.1 [default: no]"),
+        Used("node ports also on 127.0.0.1 and ::1 [default: no]"),
     ),
     field(
         "iptables.snatNodeInternalIP",
