@@ -18,7 +18,7 @@ use wire::custom::{CustomKind, is_established, settle};
 use wire::kinds::Kind;
 use wire::rules::definition::CLEANUP_FINALIZER;
 
-use crate::api::{Answer, Options, Request, User, Verb};
+use crate::api::{Answer, Options, Request, Verb};
 use crate::registry::Registry;
 use crate::registry::meta;
 use crate::registry::own::{self, Look, MANAGER, Pass};
@@ -246,11 +246,7 @@ fn delete_all(kind: Kind) -> Request {
         options: Options::default(),
         body: None,
         strict: Vec::new(),
-        user: User {
-            name: "system:apiserver".to_owned(),
-            groups: vec!["system:masters".to_owned()],
-            ..User::default()
-        },
+        user: own::server(),
         user_agent_manager: MANAGER.to_owned(),
     }
 }

@@ -19,6 +19,15 @@ use crate::store::{Event, Record};
 /// Field manager and user of what the server writes by itself.
 pub(crate) const MANAGER: &str = "kube-apiserver";
 
+/// Who the server is to itself.
+pub(crate) fn server() -> User {
+    User {
+        name: "system:apiserver".to_owned(),
+        groups: vec!["system:masters".to_owned()],
+        ..User::default()
+    }
+}
+
 /// One object of the server's own.
 pub(crate) struct Own<'a> {
     pub(crate) registry: &'a Registry,
@@ -70,11 +79,7 @@ impl Own<'_> {
             options,
             body: Some(body),
             strict: Vec::new(),
-            user: User {
-                name: "system:apiserver".to_owned(),
-                groups: vec!["system:masters".to_owned()],
-                ..User::default()
-            },
+            user: server(),
             user_agent_manager: MANAGER.to_owned(),
         };
         match self.registry.call(request).await {
