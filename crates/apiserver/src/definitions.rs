@@ -19,8 +19,8 @@ use wire::kinds::Kind;
 use wire::rules::definition::CLEANUP_FINALIZER;
 
 use crate::api::{Answer, Options, Request, Verb};
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{self, Look, MANAGER, Pass};
 
 /// Group and plural of definitions.

@@ -16,7 +16,7 @@ use crate::http::negotiate::{Discovery, Format, negotiate, negotiate_discovery};
 use crate::http::query::Query;
 use crate::http::reply::{self, Body};
 use crate::http::serve::Call;
-use crate::registry::resources::{Document, Resources};
+use crate::resources::{Document, Resources};
 
 /// Answers a discovery path; `None` when it is none.
 pub(crate) fn respond(server: &Server, call: &Call) -> Option<Response<Body>> {

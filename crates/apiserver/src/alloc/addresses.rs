@@ -12,9 +12,9 @@ use wire::status;
 use super::metrics::{CidrLabel, Scope};
 use super::reservation::Reservation;
 use super::{Allocator, invalid_field};
-use crate::registry::meta;
-use crate::registry::refusal::{Outcome, Refusal};
-use crate::registry::resources::Resources;
+use crate::meta;
+use crate::refusal::{Outcome, Refusal};
+use crate::resources::Resources;
 
 /// Label of IPAddress objects that this allocator made.
 const MANAGED_BY: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");

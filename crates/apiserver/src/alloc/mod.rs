@@ -25,9 +25,9 @@ use wire::kinds::{Env, find};
 use wire::rules::service;
 use wire::status::{self, CauseReason, FieldError};
 
-use crate::registry::meta;
-use crate::registry::refusal::{Outcome, Refusal};
-use crate::registry::resources::Resources;
+use crate::meta;
+use crate::refusal::{Outcome, Refusal};
+use crate::resources::Resources;
 use crate::store::{Key, Store};
 
 pub(crate) use addresses::{is_managed, owner_of};

@@ -12,8 +12,8 @@ use wire::status;
 use super::metrics::{Metrics, Scope};
 use super::reservation::Reservation;
 use super::{invalid_field, lock};
-use crate::registry::meta;
-use crate::registry::refusal::Outcome;
+use crate::meta;
+use crate::refusal::Outcome;
 
 /// The port numbers that one request takes.
 pub(super) struct PortRequest<'a> {

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::addresses::ip_address;
 use super::ports::held_ports;
 use super::{Held, lock};
-use crate::registry::meta;
-use crate::registry::resources::Resources;
+use crate::meta;
+use crate::resources::Resources;
 use crate::store::{Key, Transaction};
 
 /// Addresses and ports of one write. Dropped without [`Self::keep`], it gives back what it took.

@@ -9,7 +9,7 @@ use wire::status::{self, Failure, quote};
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED};
 use crate::api::User;
 use crate::authz::{Asked, Attributes, Authorizer, Resource};
-use crate::http::path::percent_decode;
+use crate::percent::percent_decode;
 
 /// The user named by the headers; `None` when they name nobody.
 ///

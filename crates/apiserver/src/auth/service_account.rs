@@ -10,7 +10,7 @@ use wire::status::{self, CauseReason, Failure, FieldError};
 use super::jwt::{KeyError, Signer};
 use super::{CREDENTIAL_ID, service_account_groups};
 use crate::api::User;
-use crate::http::id::uuid;
+use crate::id::uuid;
 use crate::registry::Registry;
 
 /// Issues and checks the tokens.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::RBAC_GROUP;
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Own, Pass};
 
 /// Keeps them so.

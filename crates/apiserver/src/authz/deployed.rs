@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::RBAC_GROUP;
-use crate::registry::meta;
+use crate::meta;
 use crate::registry::own::Kind;
 
 /// A role or a binding.

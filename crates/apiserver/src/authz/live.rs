@@ -6,7 +6,7 @@ use tokio::sync::watch::Receiver;
 
 use super::RBAC_GROUP;
 use super::rules::{Part, Rules};
-use crate::registry::resources::Resources;
+use crate::resources::Resources;
 use crate::store::Store;
 
 /// Rules that are as new as the store whenever they are asked: a binding that has been written

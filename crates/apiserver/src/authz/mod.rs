@@ -30,7 +30,7 @@ use wire::status::{self, Failure, quote};
 
 use crate::api::User;
 use crate::config::AuthorizationMode;
-use crate::registry::resources::Resources;
+use crate::resources::Resources;
 use crate::store::Store;
 
 pub(crate) use aggregate::spawn as spawn_aggregation;

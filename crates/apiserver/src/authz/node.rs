@@ -9,7 +9,7 @@ use super::policy;
 use super::rule::PolicyRule;
 use super::{Asked, Attributes, Decision, Resource};
 use crate::api::User;
-use crate::registry::resources::Resources;
+use crate::resources::Resources;
 use crate::store::Store;
 
 /// Answers for users `system:node:NAME` in group `system:nodes`.

@@ -10,8 +10,8 @@ use super::deployed::{self, Deployed};
 use super::rule::{PolicyRule, compact, missing};
 use super::{RBAC_GROUP, aggregate};
 use crate::bootstrap::BootstrapError;
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::Kind;
 
 /// Creates what is missing, and gives existing roles and bindings what they lack. What people

@@ -21,8 +21,8 @@ use futures::stream::{self, TryStreamExt};
 use serde_json::Value;
 use wire::status::Failure;
 
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Pass};
 use crate::store::Event;
 

@@ -10,7 +10,6 @@ pub(crate) mod accept;
 pub(crate) mod duration;
 mod gzip;
 mod health;
-pub(crate) mod id;
 mod inflight;
 mod input;
 mod metrics;

@@ -7,8 +7,8 @@ use wire::decode::FieldValidation;
 use wire::status::{self, CauseReason, Failure, FieldError};
 
 use super::duration;
-use super::path::percent_decode;
 use crate::api::{Options, PatchType, Verb};
+use crate::percent::percent_decode;
 
 /// Names and values in the order sent.
 #[derive(Clone, Default, Debug)]

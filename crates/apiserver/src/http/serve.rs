@@ -16,12 +16,13 @@ use super::negotiate::Format;
 use super::path::{self, Target};
 use super::query::Query;
 use super::reply::{self, Body};
-use super::{Peer, Server, health, id, resource};
+use super::{Peer, Server, health, resource};
 use crate::api::User;
 use crate::audit::Draft;
 use crate::authz::{Asked, Attributes};
+use crate::percent::percent_decode;
 use crate::registry::Registry;
-use crate::{auth, discovery, proxy};
+use crate::{auth, discovery, id, proxy};
 
 /// A request whose head has been understood, of a user who may make it.
 pub(crate) struct Call {
@@ -110,7 +111,7 @@ fn understand(
     request: Request<Incoming>,
     seen: &mut Seen,
 ) -> Result<(Call, Target), Failure> {
-    let path = path::percent_decode(request.uri().path());
+    let path = percent_decode(request.uri().path());
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let target = path.as_deref().map_or(Target::Other, path::parse);
     let verb = seen.look(&server.registry, request.method(), &target, &query);

@@ -5,10 +5,10 @@ use wire::kinds::Kind;
 use wire::status;
 
 use super::Registry;
-use super::meta;
-use super::refusal::Outcome;
 use crate::api::Request;
 use crate::definitions::DEFINITIONS;
+use crate::meta;
+use crate::refusal::Outcome;
 use crate::store::Key;
 
 /// Namespaces that cannot be deleted (plugin `NamespaceLifecycle`).

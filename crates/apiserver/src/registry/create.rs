@@ -5,11 +5,11 @@ use wire::apply;
 use wire::status;
 
 use super::Registry;
-use super::meta;
-use super::refusal::{Outcome, check, storage};
-use super::resources::{set_type, show, show_value};
 use crate::alloc::Reservation;
 use crate::api::{Answer, Request};
+use crate::meta;
+use crate::refusal::{Outcome, check, storage};
+use crate::resources::{set_type, show, show_value};
 use crate::store::{CommitError, Key, Transaction};
 
 /// Names are generated anew this often when they collide.

@@ -7,12 +7,12 @@ use serde_json::Value;
 use wire::status::{self, CauseReason};
 
 use super::Registry;
-use super::meta;
 use super::read::{check_list_options, selection};
-use super::refusal::{Outcome, bad_option, not_found, storage};
-use super::resources::{show, show_value};
 use super::update::shown;
 use crate::api::{Answer, Request, Stored};
+use crate::meta;
+use crate::refusal::{Outcome, bad_option, not_found, storage};
+use crate::resources::{show, show_value};
 use crate::store::{CommitError, Record, Transaction};
 
 /// Finalizers that the garbage collector works off.

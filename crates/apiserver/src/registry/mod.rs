@@ -13,11 +13,8 @@
 mod admission;
 mod create;
 mod delete;
-pub(crate) mod meta;
 pub(crate) mod own;
 mod read;
-pub(crate) mod refusal;
-pub(crate) mod resources;
 mod service_account;
 mod subresource;
 mod update;
@@ -35,14 +32,14 @@ use crate::authz::{self, Authorizer};
 use crate::bootstrap;
 use crate::config::AuthorizationMode;
 use crate::definitions::{self, Definitions};
+use crate::meta;
+use crate::refusal::Outcome;
 use crate::repair;
+use crate::resources::{Resources, show};
 use crate::store::{Key, Store};
 
 pub use crate::bootstrap::BootstrapError;
 pub use crate::store::StoreError;
-
-use refusal::Outcome;
-use resources::{Resources, show};
 
 /// What the registry has to know.
 #[derive(Clone, Debug)]

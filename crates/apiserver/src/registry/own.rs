@@ -11,9 +11,9 @@ use wire::kinds;
 use wire::status::Failure;
 
 use super::Registry;
-use super::meta;
-use super::resources::set_type;
 use crate::api::{Answer, Options, PatchType, Request, User, Verb};
+use crate::meta;
+use crate::resources::set_type;
 use crate::store::{Event, Record};
 
 /// Field manager and user of what the server writes by itself.

@@ -11,9 +11,9 @@ use wire::kinds::Kind;
 use wire::status::{self, CauseReason, FieldError};
 
 use super::Registry;
-use super::refusal::{Outcome, Refusal, not_found};
-use super::resources::show;
 use crate::api::{Answer, More, Options, Request};
+use crate::refusal::{Outcome, Refusal, not_found};
+use crate::resources::show;
 use crate::store::{Expired, Listing, Page};
 use crate::watch::{Selection, Start, Watch};
 
@@ -93,7 +93,7 @@ impl Registry {
             _ => Start::After(version),
         };
         let seconds = options.timeout_seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
-            WATCH_SECONDS + u64::from(u16::from_ne_bytes(super::meta::random())) % WATCH_SECONDS
+            WATCH_SECONDS + u64::from(u16::from_ne_bytes(crate::meta::random())) % WATCH_SECONDS
         });
         let watch = Watch {
             store: self.store.clone(),

@@ -6,9 +6,9 @@ use wire::kinds::Kind;
 use wire::status;
 
 use super::Registry;
-use super::meta;
-use super::refusal::Outcome;
 use crate::api::Request;
+use crate::meta;
+use crate::refusal::Outcome;
 
 /// Where client libraries look for a pod's credentials.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -10,10 +10,10 @@ use wire::schema::Gvk;
 use wire::status::{self, CauseReason, FieldError};
 
 use super::Registry;
-use super::meta;
-use super::refusal::{Outcome, Refusal, modified, not_found, storage};
 use super::update::{Change, Written, shown};
 use crate::api::{Answer, PatchType, Request, Stored, Verb};
+use crate::meta;
+use crate::refusal::{Outcome, Refusal, modified, not_found, storage};
 use crate::store::{CommitError, Transaction};
 
 const SCALE: Gvk<'_> = Gvk { group: "autoscaling", version: "v1", kind: "Scale" };

@@ -13,11 +13,11 @@ use wire::status;
 use wire::{apply, patch};
 
 use super::Registry;
-use super::meta;
-use super::refusal::{Outcome, check, modified, not_found, storage};
-use super::resources::{set_type, show, show_value};
 use crate::alloc::Reservation;
 use crate::api::{Answer, PatchType, Request};
+use crate::meta;
+use crate::refusal::{Outcome, check, modified, not_found, storage};
+use crate::resources::{set_type, show, show_value};
 use crate::store::{CommitError, Record, Transaction};
 
 /// A changed object on its way into the store.

@@ -12,8 +12,8 @@ use wire::rules::{ip, service};
 
 use super::seconds_since;
 use crate::alloc::{TypeLabel, is_managed, owner_of};
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Pass};
 use crate::store::{Event, Transaction};
 

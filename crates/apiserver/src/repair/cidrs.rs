@@ -9,8 +9,8 @@ use model::IpNet;
 use serde_json::{Value, json};
 
 use super::seconds_since;
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{Kind, Look, Own, Pass};
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";

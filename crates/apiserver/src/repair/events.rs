@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Pass};
 use crate::store::Transaction;
 

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own;
 
 /// Starts the loops on the current runtime.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::alloc::{TypeLabel, held_ports};
+use crate::meta;
 use crate::registry::Registry;
-use crate::registry::meta;
 use crate::registry::own::{self, Kind, Look, Pass};
 
 const SERVICES: Kind = ("", "services");

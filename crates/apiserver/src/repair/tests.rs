@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::{addresses, cidrs, ports};
 use crate::api::{Answer, Options, Request, User, Verb};
 use crate::config::AuthorizationMode;
+use crate::meta;
 use crate::registry::own::{Kind, Look, Pass};
-use crate::registry::{Config, Registry, meta};
+use crate::registry::{Config, Registry};
 use crate::store::Transaction;
 
 const SERVICES: Kind = ("", "services");
@@ -49,7 +50,7 @@ async fn write(
         object["metadata"]["namespace"] = namespace.into();
     }
     let row = registry.resources.find(kind.0, kind.1).unwrap();
-    crate::registry::resources::set_type(&row, &mut object);
+    crate::resources::set_type(&row, &mut object);
     meta::start(&mut object);
     let mut transaction = Transaction::default();
     transaction.create(registry.resources.key(&row, namespace, name), object);

@@ -3,8 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use super::memory::Expired;
 use super::{Record, Spec};
+
+/// A version that is too old to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Expired {
+    /// The version asked for.
+    pub(crate) asked: u64,
+    /// The oldest that can be answered.
+    pub(crate) oldest: u64,
+}
 
 /// One change of one object.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::history::{Event, History};
+use super::history::{Event, Expired, History};
 use super::{Key, Record, Spec};
 
 /// What the file held.
@@ -29,15 +29,6 @@ pub(super) struct Unclaimed {
     pub(super) changed: u64,
     /// Path, version and object.
     pub(super) objects: Vec<(Arc<str>, u64, Value)>,
-}
-
-/// A version that is too old to be answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Expired {
-    /// The version asked for.
-    pub(crate) asked: u64,
-    /// The oldest that can be answered.
-    pub(crate) oldest: u64,
 }
 
 /// Objects in the order of their paths.

@@ -27,8 +27,8 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use history::Event;
-pub(crate) use memory::{Expired, Listing, Page};
+pub(crate) use history::{Event, Expired};
+pub(crate) use memory::{Listing, Page};
 pub(crate) use record::{Record, encode};
 
 use memory::Memory;

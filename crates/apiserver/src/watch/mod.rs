@@ -25,7 +25,7 @@ use wire::kinds::Kind;
 use wire::status;
 
 use crate::api::{Stored, WatchEvent};
-use crate::registry::resources::show;
+use crate::resources::show;
 use crate::store::{Event, Listing, Record, Spec, Store};
 
 pub(crate) use selection::Selection;
