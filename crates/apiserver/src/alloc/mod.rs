@@ -12,13 +12,15 @@
 //! ```
 
 mod addresses;
+mod held;
+mod ip_address;
 mod metrics;
 mod ports;
 mod reservation;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 use wire::kinds::{Env, find};
@@ -30,11 +32,12 @@ use crate::refusal::{Outcome, Refusal};
 use crate::resources::Resources;
 use crate::store::{Key, Store};
 
-pub(crate) use addresses::{is_managed, owner_of};
+pub(crate) use held::held_ports;
+pub(crate) use ip_address::{is_managed, owner_of};
 pub(crate) use metrics::{Metrics, TypeLabel};
-pub(crate) use ports::held_ports;
 pub(crate) use reservation::Reservation;
 
+use held::{Held, lock};
 use ports::PortRequest;
 
 /// The allocator of one server.
@@ -47,15 +50,6 @@ pub(crate) struct Allocator {
     cidrs: usize,
     held: Arc<Mutex<Held>>,
     metrics: Metrics,
-}
-
-/// What is taken beyond the stored objects.
-#[derive(Default)]
-pub(crate) struct Held {
-    /// Addresses of writes under way.
-    addresses: BTreeSet<IpAddr>,
-    /// Node ports of all Services, and of writes under way.
-    ports: BTreeSet<u16>,
 }
 
 impl Allocator {
@@ -167,7 +161,7 @@ impl Allocator {
         name: &str,
         resources: &Resources,
     ) -> Value {
-        addresses::ip_address(address, namespace, name, resources)
+        ip_address::ip_address(address, namespace, name, resources)
     }
 
     /// Whether a write under way has the address (A21).
@@ -178,10 +172,6 @@ impl Allocator {
     fn held(&self) -> MutexGuard<'_, Held> {
         lock(&self.held)
     }
-}
-
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// 422 about the Service.

@@ -9,9 +9,10 @@ use wire::kinds::Env;
 use wire::rules::service;
 use wire::status;
 
+use super::held::{has_node_ports, held_node_ports, lock};
+use super::invalid_field;
 use super::metrics::{Metrics, Scope};
 use super::reservation::Reservation;
-use super::{invalid_field, lock};
 use crate::meta;
 use crate::refusal::Outcome;
 
@@ -197,28 +198,6 @@ impl<'a> PortRequest<'a> {
         self.taken.insert(port);
         self.reservation.add_port(port);
     }
-}
-
-/// Every number that a stored Service has from the pool.
-pub(crate) fn held_ports(service: &Value) -> BTreeSet<u16> {
-    let mut held = held_node_ports(service);
-    let health = service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0);
-    if service::needs_health_check(service) && health != 0 {
-        held.extend(u16::try_from(health).ok());
-    }
-    held
-}
-
-fn held_node_ports(service: &Value) -> BTreeSet<u16> {
-    if !has_node_ports(service) {
-        return BTreeSet::new();
-    }
-    service::node_ports(service).into_iter().filter_map(|port| u16::try_from(port).ok()).collect()
-}
-
-/// ExternalName and ClusterIP Services have none, even if a number is written in one.
-fn has_node_ports(service: &Value) -> bool {
-    matches!(service::service_type(service), "NodePort" | "LoadBalancer")
 }
 
 struct Port {

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::addresses::ip_address;
-use super::ports::held_ports;
-use super::{Held, lock};
+use super::held::{Held, held_ports, lock};
+use super::ip_address::ip_address;
 use crate::meta;
 use crate::resources::Resources;
 use crate::store::{Key, Transaction};
