@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use wire::kinds::{Kind, Subresource};
 use wire::status::{self, Failure};
 
-use crate::http::Server;
+use crate::http::{Call, Server};
+
 use crate::http::negotiate::{Discovery, Format, negotiate, negotiate_discovery};
 use crate::http::query::Query;
 use crate::http::reply::{self, Body};
-use crate::http::serve::Call;
 use crate::resources::{Document, Resources};
 
 /// Answers a discovery path; `None` when it is none.

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::serve::serve;
-use super::{Peer, Server};
+use super::server::{Peer, Server};
 use crate::auth::{Certificate, user_of_certificate};
 
 /// Serves a listener until the server ends; then lets open requests finish for a moment.

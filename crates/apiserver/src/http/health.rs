@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use http::Response;
 use wire::status::quote;
 
-use super::Server;
 use super::query::Query;
 use super::reply::{self, Body};
+use super::server::Server;
 
 /// Answers a health path; `None` when it is none.
 pub(crate) fn respond(server: &Server, path: &str, query: &Query) -> Option<Response<Body>> {

@@ -9,9 +9,10 @@ use http::Response;
 use serde_json::Value;
 use wire::status::{self, Failure};
 
+use super::gzip;
 use super::negotiate::Format;
 use super::reply::{self, Body};
-use super::{Server, gzip};
+use super::server::Server;
 use crate::api::{Answer, WatchEvent};
 use crate::audit::Draft;
 use crate::encode::Encoder;

@@ -8,13 +8,14 @@ use http::{HeaderMap, Method, Response};
 use wire::kinds::{Kind, Subresource};
 use wire::status::{self, Failure};
 
+use super::call::Call;
 use super::inflight::Permit;
 use super::negotiate::{self, Format, Negotiated};
 use super::path::ResourcePath;
 use super::query::Query;
 use super::reply::{self, Body};
-use super::serve::Call;
-use super::{Server, gzip, input, output};
+use super::server::Server;
+use super::{gzip, input, output};
 use crate::api::{Answer, Options, Request, Stored, Verb};
 use crate::audit::Draft;
 use crate::authz::review::{self, Question};

@@ -1,6 +1,5 @@
 //! One request, from head to answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,32 +10,20 @@ use hyper::body::Incoming;
 use serde_json::json;
 use wire::status::{self, Failure};
 
+use super::call::Call;
 use super::metrics::RequestLabels;
 use super::negotiate::Format;
 use super::path::{self, Target};
 use super::query::Query;
 use super::reply::{self, Body};
-use super::{Peer, Server, health, resource};
+use super::server::{Peer, Server};
+use super::{health, resource};
 use crate::api::User;
 use crate::audit::Draft;
 use crate::authz::{Asked, Attributes};
 use crate::percent::percent_decode;
 use crate::registry::Registry;
 use crate::{auth, discovery, id, proxy};
-
-/// A request whose head has been understood, of a user who may make it.
-pub(crate) struct Call {
-    /// The request, body unread.
-    pub(crate) request: Request<Incoming>,
-    /// Decoded path.
-    pub(crate) path: String,
-    /// Query.
-    pub(crate) query: Query,
-    /// Who asks.
-    pub(crate) user: User,
-    /// From where.
-    pub(crate) peer: IpAddr,
-}
 
 /// Answers one request. Never fails: failures are answers.
 pub(crate) async fn serve(

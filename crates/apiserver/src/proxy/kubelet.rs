@@ -8,12 +8,13 @@ use serde_json::Value;
 use wire::status::{self, CauseReason, Failure, FieldError};
 
 use super::dial::{Place, unreachable};
-use super::{forward, object};
-use crate::http::Server;
+use super::forward;
+use super::object::object;
+use crate::http::{Call, Server};
+
 use crate::http::path::ResourcePath;
 use crate::http::query::Query;
 use crate::http::reply::{self, Body};
-use crate::http::serve::Call;
 
 /// Streams a container's log.
 pub(super) async fn log(

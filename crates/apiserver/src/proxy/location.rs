@@ -13,11 +13,12 @@ use wire::status::{self, Failure};
 
 use super::dial::Place;
 use super::links::Links;
-use super::{forward, object, through};
-use crate::http::Server;
+use super::object::object;
+use super::{forward, through};
+use crate::http::{Call, Server};
+
 use crate::http::path::ResourcePath;
 use crate::http::reply::{self, Body};
-use crate::http::serve::Call;
 
 /// Passes a request on to what the path names.
 pub(super) async fn proxy(

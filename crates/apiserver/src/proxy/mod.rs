@@ -14,18 +14,19 @@ mod forward;
 mod kubelet;
 mod links;
 mod location;
+mod object;
 mod through;
 
 use std::sync::Arc;
 
 use http::Response;
-use wire::status::{self, Failure};
+use wire::status;
 
-use crate::http::Server;
+use crate::http::{Call, Server};
+
 use crate::http::negotiate::Format;
 use crate::http::path::ResourcePath;
 use crate::http::reply::{self, Body};
-use crate::http::serve::Call;
 
 pub(crate) use dial::Dialer;
 
@@ -48,17 +49,4 @@ pub(crate) async fn respond(
         _ => Err(status::method_not_allowed()),
     };
     answer.unwrap_or_else(|failure| reply::failure(&failure, plain))
-}
-
-/// An object that a path names.
-fn object(
-    server: &Server,
-    plural: &str,
-    namespace: &str,
-    name: &str,
-) -> Result<serde_json::Value, Failure> {
-    let stored = wire::kinds::find("", "v1", plural)
-        .and_then(|row| server.registry.get(row, namespace, name))
-        .ok_or_else(|| status::not_found("", plural, name))?;
-    serde_json::from_slice(&stored.json).map_err(|error| status::internal(&error.to_string()))
 }
