@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wire::kinds::Kind;
 use wire::status::Failure;
 
@@ -139,6 +139,23 @@ pub struct User {
     pub groups: Vec<String>,
     /// What else the authenticator knows, such as the id of the credential.
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// `authentication.k8s.io/v1` UserInfo.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({ "username": self.name });
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.as_str().into();
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = self.groups.as_slice().into();
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
+    }
 }
 
 /// An answer, not yet encoded.

@@ -22,8 +22,9 @@ pub use crate::auth::{KeyError, TokenFileError};
 use crate::config::ApiserverConfig;
 use crate::http::accept::listen;
 use crate::http::{Inflight, Metrics, Server};
+use crate::poststart::{self, BootstrapError};
 use crate::proxy::Dialer;
-use crate::registry::{self, OpenError, Registry};
+use crate::registry::{self, Registry, StoreError};
 use crate::tls::{
     CertKey, ClientAuthorities, Pki, PkiError, TlsError, api_server_config, client_config,
     unverified_client_config,
@@ -77,8 +78,11 @@ pub enum RunError {
         /// The folder.
         path: PathBuf,
         /// Why.
-        source: OpenError,
+        source: StoreError,
     },
+    /// What every cluster has.
+    #[error("cannot create the objects that every cluster has")]
+    Bootstrap(#[from] BootstrapError),
 }
 
 /// Serves the Kubernetes API until `shutdown` is done, then ends watches and lets open requests
@@ -135,8 +139,8 @@ async fn server(
         deny_external_ips: config.deny_service_external_ips,
         service_account_admission: config.service_account_admission,
     })
-    .await
     .map_err(|source| RunError::Registry { path: config.state_dir.clone(), source })?;
+    poststart::start(&registry).await?;
     let tokens = match &config.token_auth_file {
         Some(path) => StaticTokens::read(path)?,
         None => StaticTokens::default(),

@@ -20,7 +20,7 @@ use thiserror::Error;
 use wire::status::Failure;
 
 use crate::api::User;
-use crate::authz::{Asked, Attributes, Resource, review};
+use crate::authz::{Asked, Attributes, Resource};
 pub use policy::PolicyError;
 use policy::{Level, Policy, Stage, Wanted};
 pub use rotate::Rotation;
@@ -102,9 +102,9 @@ impl Draft {
         let event = &mut self.event;
         event["level"] = format!("{:?}", self.wanted.level).into();
         event["verb"] = request.verb.into();
-        event["user"] = review::info(by.unwrap_or(request.user));
+        event["user"] = by.unwrap_or(request.user).info();
         if by.is_some() {
-            event["impersonatedUser"] = review::info(request.user);
+            event["impersonatedUser"] = request.user.info();
         }
         if let Asked::Resource(resource) = &request.asked {
             event["objectRef"] = reference(resource, version);

@@ -5,8 +5,9 @@
 use serde_json::Value;
 use wire::status::{self, Failure, quote};
 
+use super::attributes::{Asked, Attributes, RBAC_GROUP, Resource};
 use super::rule::{PolicyRule, compact, missing, quoted};
-use super::{Asked, Attributes, Authorizer, RBAC_GROUP, Resource, is_master};
+use super::{Authorizer, is_master};
 use crate::api::{Request, User};
 
 impl Authorizer {

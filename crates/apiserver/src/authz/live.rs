@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch::Receiver;
 
-use super::RBAC_GROUP;
+use super::attributes::RBAC_GROUP;
 use super::rules::{Part, Rules};
 use crate::resources::Resources;
 use crate::store::Store;

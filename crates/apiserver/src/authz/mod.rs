@@ -14,14 +14,14 @@
 //!                              http requests  reviews  escalation (writes of roles, bindings)
 //! ```
 
-mod aggregate;
-mod deployed;
+mod attributes;
 mod escalation;
 mod live;
+mod mode;
 mod node;
-mod policy;
+pub(crate) mod policy;
 pub(crate) mod review;
-mod rule;
+pub(crate) mod rule;
 mod rules;
 
 use std::sync::Arc;
@@ -29,80 +29,13 @@ use std::sync::Arc;
 use wire::status::{self, Failure, quote};
 
 use crate::api::User;
-use crate::config::AuthorizationMode;
 use crate::resources::Resources;
 use crate::store::Store;
 
-pub(crate) use aggregate::spawn as spawn_aggregation;
+pub(crate) use attributes::{Asked, Attributes, Decision, RBAC_GROUP, Resource};
 use live::Live;
+pub use mode::{AuthorizationMode, UnknownMode};
 use node::NodeView;
-pub(crate) use policy::reconcile;
-
-/// What somebody wants to do.
-#[derive(Clone, Debug)]
-pub(crate) struct Attributes<'a> {
-    /// Who.
-    pub(crate) user: &'a User,
-    /// RBAC's word, or the method of a path in small letters.
-    pub(crate) verb: &'a str,
-    /// With what.
-    pub(crate) asked: Asked<'a>,
-}
-
-/// A resource of the API, or a path outside it.
-#[derive(Clone, Debug)]
-pub(crate) enum Asked<'a> {
-    /// A resource.
-    Resource(Resource<'a>),
-    /// A path.
-    Path(&'a str),
-}
-
-/// A resource, an object or a subresource. What is not named is empty.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Resource<'a> {
-    pub(crate) group: &'a str,
-    pub(crate) resource: &'a str,
-    pub(crate) subresource: &'a str,
-    pub(crate) namespace: &'a str,
-    pub(crate) name: &'a str,
-}
-
-impl Resource<'_> {
-    /// `pods` or `pods/log`.
-    fn combined(&self) -> String {
-        match self.subresource {
-            "" => self.resource.to_owned(),
-            subresource => format!("{}/{subresource}", self.resource),
-        }
-    }
-}
-
-impl Attributes<'_> {
-    fn namespace(&self) -> &str {
-        match &self.asked {
-            Asked::Resource(resource) => resource.namespace,
-            Asked::Path(_) => "",
-        }
-    }
-}
-
-/// Whether something is allowed, and why; the reason may be empty.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Decision {
-    pub(crate) allowed: bool,
-    pub(crate) reason: String,
-}
-
-impl Decision {
-    fn allow(reason: impl Into<String>) -> Self {
-        Self { allowed: true, reason: reason.into() }
-    }
-
-    fn no(reason: impl Into<String>) -> Self {
-        Self { allowed: false, reason: reason.into() }
-    }
-}
 
 /// Decides.
 pub(crate) struct Authorizer {
@@ -187,8 +120,6 @@ fn refuse(request: &Attributes<'_>, reason: &str) -> Failure {
 
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
-/// API group of roles and bindings.
-const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::attributes::{Asked, Attributes, Decision, Resource};
 use super::policy;
 use super::rule::PolicyRule;
-use super::{Asked, Attributes, Decision, Resource};
 use crate::api::User;
 use crate::resources::Resources;
 use crate::store::Store;

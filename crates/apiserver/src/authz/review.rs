@@ -1,90 +1,16 @@
-//! The answers to `authorization.k8s.io` and `authentication.k8s.io` reviews: what may somebody
-//! do, who am I, whose token is this.
+//! What SubjectAccessReviews and SelfSubjectRulesReviews are told.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use wire::kinds::Kind;
-use wire::status::{self, Failure};
 
+use super::attributes::{Asked, Attributes, Decision, Resource};
 use super::rule::PolicyRule;
-use super::{Asked, Attributes, Authorizer, Decision, Resource, node};
+use super::{AuthorizationMode, Authorizer, node};
 use crate::api::User;
-use crate::auth::Authenticator;
-use crate::config::AuthorizationMode;
-use crate::registry::Registry;
 
-/// A review that somebody asks for.
-pub(crate) struct Question<'a> {
-    /// Its kind.
-    pub(crate) row: &'a Kind,
-    /// Who asks.
-    pub(crate) user: &'a User,
-    /// Of the path; empty for reviews of the cluster.
-    pub(crate) namespace: &'a str,
-    /// The review.
-    pub(crate) body: Value,
-}
-
-/// Answers a review: the object with its status.
-///
-/// # Errors
-///
-/// 400 or 422 for a review that says nothing or too much.
-pub(crate) fn answer(
-    registry: &Registry,
-    authenticator: &Authenticator,
-    question: Question<'_>,
-) -> Result<Value, Failure> {
-    let Question { row, user, namespace, mut body } = question;
-    let said = body["metadata"]["namespace"].as_str().unwrap_or_default();
-    if row.namespaced() && said.is_empty() {
-        body["metadata"]["namespace"] = namespace.into();
-    } else if row.namespaced() && said != namespace {
-        let text =
-            "the namespace of the provided object does not match the namespace sent on the request";
-        return Err(status::bad_request(text));
-    }
-    let errors = row.validate_create(&body, &registry.config().env);
-    if !errors.is_empty() {
-        return Err(status::invalid(row.group(), row.kind(), "", &errors));
-    }
-    let authorizer = &registry.authorizer;
-    let spec = &body["spec"];
-    let status = match row.kind() {
-        "SelfSubjectAccessReview" => access(authorizer, user, spec),
-        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            access(authorizer, &user_of_spec(spec), spec)
-        }
-        "SelfSubjectRulesReview" => {
-            rules(authorizer, user, spec["namespace"].as_str().unwrap_or_default())
-        }
-        "TokenReview" => token(registry, authenticator, spec),
-        "SelfSubjectReview" => json!({ "userInfo": info(user) }),
-        _ => return Err(status::method_not_allowed()),
-    };
-    body["kind"] = row.kind().into();
-    body["apiVersion"] = row.api_version().into();
-    body["status"] = status;
-    Ok(body)
-}
-
-/// `authentication.k8s.io/v1` UserInfo.
-pub(crate) fn info(user: &User) -> Value {
-    let mut info = json!({ "username": user.name });
-    if !user.uid.is_empty() {
-        info["uid"] = user.uid.as_str().into();
-    }
-    if !user.groups.is_empty() {
-        info["groups"] = user.groups.as_slice().into();
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
-}
-
-fn access(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
+/// May this user do what a review's `spec` asks?
+pub(crate) fn access(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
     let text = |part: &'_ Value, name: &str| part[name].as_str().unwrap_or_default().to_owned();
     let resource = &spec["resourceAttributes"];
     let part = if resource.is_null() { &spec["nonResourceAttributes"] } else { resource };
@@ -110,7 +36,8 @@ fn access(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
     status
 }
 
-fn rules(authorizer: &Authorizer, user: &User, namespace: &str) -> Value {
+/// What this user may do in a Namespace.
+pub(crate) fn rules(authorizer: &Authorizer, user: &User, namespace: &str) -> Value {
     let (mut rules, mut problems) = authorizer.rules_of(user, namespace);
     let mut incomplete = false;
     for mode in &authorizer.modes {
@@ -138,18 +65,8 @@ fn rules(authorizer: &Authorizer, user: &User, namespace: &str) -> Value {
     status
 }
 
-fn token(registry: &Registry, authenticator: &Authenticator, spec: &Value) -> Value {
-    let token = spec["token"].as_str().unwrap_or_default();
-    let audiences: Vec<String> = texts(&spec["audiences"]);
-    match authenticator.review(registry, token, &audiences) {
-        Some((user, audiences)) => {
-            json!({ "authenticated": true, "user": info(&user), "audiences": audiences })
-        }
-        None => json!({ "user": {}, "error": "invalid bearer token" }),
-    }
-}
-
-fn user_of_spec(spec: &Value) -> User {
+/// Whom a SubjectAccessReview is about.
+pub(crate) fn user_of_spec(spec: &Value) -> User {
     let extra: BTreeMap<String, Vec<String>> = spec["extra"]
         .as_object()
         .into_iter()
@@ -164,7 +81,8 @@ fn user_of_spec(spec: &Value) -> User {
     }
 }
 
-fn texts(list: &Value) -> Vec<String> {
+/// The texts of a list.
+pub(crate) fn texts(list: &Value) -> Vec<String> {
     let items = list.as_array().into_iter().flatten();
     items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }

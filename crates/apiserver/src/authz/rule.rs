@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use wire::status::quote;
 
-use super::{Asked, Attributes, Resource};
+use super::attributes::{Asked, Attributes, Resource};
 
 /// `rbac.authorization.k8s.io/v1` PolicyRule. `*` in a list means everything.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]

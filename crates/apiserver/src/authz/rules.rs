@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use wire::status::quote;
 
+use super::attributes::{Attributes, Decision};
 use super::rule::PolicyRule;
-use super::{Attributes, Decision};
 use crate::api::User;
 
 /// The rules in force. A pure value: what it answers depends on what was put into it and on

@@ -18,11 +18,10 @@ use super::server::Server;
 use super::{gzip, input, output};
 use crate::api::{Answer, Options, Request, Stored, Verb};
 use crate::audit::Draft;
-use crate::authz::review::{self, Question};
-use crate::definitions;
 use crate::encode::Encoder;
 use crate::proxy;
 use crate::registry::Registry;
+use crate::reviews::{self, Question};
 
 /// RBAC's word for what a request does (apiserver `RequestInfo.Verb`).
 pub(crate) fn verb_name(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
@@ -182,7 +181,7 @@ async fn answer(
         let namespace = path.namespace.as_deref().unwrap_or_default();
         let body = body.unwrap_or_default();
         let question = Question { row: &served.row, user: &user, namespace, body };
-        created(review::answer(&server.registry, &server.authenticator, question))
+        created(reviews::answer(&server.registry, &server.authenticator, question))
     } else {
         let request = Request {
             verb,
@@ -226,7 +225,7 @@ async fn ask_registry(server: &Server, request: Request, permit: Permit) -> Answ
     let calling = async move {
         let answer = registry.call(request).await;
         drop(permit);
-        definitions::caught_up(&registry, &kind, verb).await;
+        registry.definitions.caught_up(&kind, verb).await;
         answer
     };
     tokio::spawn(calling).await.unwrap_or_else(|error| {

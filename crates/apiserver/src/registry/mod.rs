@@ -28,17 +28,13 @@ use wire::status;
 
 use crate::alloc::Allocator;
 use crate::api::{Answer, Request, Stored, Verb};
-use crate::authz::{self, Authorizer};
-use crate::bootstrap;
-use crate::config::AuthorizationMode;
-use crate::definitions::{self, Definitions};
+use crate::authz::{AuthorizationMode, Authorizer};
+use crate::definitions::Definitions;
 use crate::meta;
 use crate::refusal::Outcome;
-use crate::repair;
 use crate::resources::{Resources, show};
 use crate::store::{Key, Store};
 
-pub use crate::bootstrap::BootstrapError;
 pub use crate::store::StoreError;
 
 /// What the registry has to know.
@@ -60,17 +56,6 @@ pub struct Config {
     pub service_account_admission: bool,
 }
 
-/// Why the registry cannot start.
-#[derive(thiserror::Error, Debug)]
-pub enum OpenError {
-    /// The state directory cannot be used.
-    #[error("cannot open the state")]
-    Store(#[from] StoreError),
-    /// An object that every cluster has cannot be written.
-    #[error("cannot create the objects that every cluster has")]
-    Bootstrap(#[from] BootstrapError),
-}
-
 /// The open registry.
 pub struct Registry {
     pub(crate) config: Config,
@@ -84,34 +69,32 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the state, makes sure that the objects every cluster has exist, and starts the
-    /// repair loops on the current runtime. They end when the last `Arc` is dropped.
-    pub async fn open(config: Config) -> Result<Arc<Self>, OpenError> {
+    /// Opens the state. See `poststart` for what has to be done before the first request.
+    ///
+    /// # Errors
+    ///
+    /// When the state directory cannot be used.
+    pub fn open(config: Config) -> Result<Arc<Self>, StoreError> {
         let resources = Arc::new(Resources::new(&config.env));
         let store = Arc::new(Store::open(&config.state, resources.specs())?);
         let allocator = Allocator::new(store.clone(), &resources, config.env.clone());
         let namespaces = resources.find("", "namespaces").map(|kind| resources.number(&kind));
         let namespaces = namespaces.unwrap_or_default();
         let authorizer = Authorizer::new(config.authorization.clone(), &store, &resources);
+        let definitions = Definitions::new(store.clone(), resources.clone());
         let registry = Arc::new(Self {
             config,
             store,
             resources,
             allocator,
             authorizer,
-            definitions: Definitions::new(),
+            definitions,
             namespaces,
         });
-        registry.definitions.refresh(&registry);
+        registry.definitions.refresh();
         for resource in registry.store.unclaimed() {
             tracing::warn!(resource, "the state holds objects of a kind that is not served");
         }
-        bootstrap::run_once(&registry).await?;
-        authz::reconcile(&registry).await?;
-        bootstrap::spawn(&registry);
-        authz::spawn_aggregation(&registry);
-        repair::spawn(&registry);
-        definitions::spawn(&registry);
         Ok(registry)
     }
 

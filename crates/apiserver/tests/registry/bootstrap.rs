@@ -1,7 +1,6 @@
-use portolan_apiserver::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::support::{World, config, env, until_closed};
+use crate::support::{World, config, env, open, until_closed};
 
 #[tokio::test]
 async fn a_new_cluster_has_what_every_cluster_has() {
@@ -62,14 +61,13 @@ async fn a_service_cidr_gets_its_finalizer_and_condition() {
 async fn a_restart_keeps_everything_and_a_second_family_is_added() {
     // A19.
     let directory = tempfile::tempdir().unwrap();
-    let open = async |cidrs: &[&str]| {
-        Registry::open(config(directory.path(), env(cidrs, (30000, 30010)))).await.unwrap()
-    };
-    let first = open(&["10.96.0.0/16"]).await;
+    let open_with =
+        async |cidrs: &[&str]| open(config(directory.path(), env(cidrs, (30000, 30010)))).await;
+    let first = open_with(&["10.96.0.0/16"]).await;
     let version = first.resource_version();
     drop(first);
     until_closed(directory.path()).await;
-    let registry = open(&["10.96.0.0/16", "fd00:10:96::/112"]).await;
+    let registry = open_with(&["10.96.0.0/16", "fd00:10:96::/112"]).await;
     assert!(registry.resource_version() > version);
     let row = wire::kinds::find("networking.k8s.io", "v1", "servicecidrs").unwrap();
     let cidr = registry.get(row, "", "kubernetes").unwrap().value();

@@ -8,6 +8,7 @@ use portolan_apiserver::api::{
     Answer, Options, PatchType, Request, Stored, User, Verb, WatchEvent,
 };
 use portolan_apiserver::config::AuthorizationMode;
+use portolan_apiserver::poststart;
 use portolan_apiserver::registry::{Config, Registry};
 use serde_json::{Value, json};
 use wire::kinds::{Env, find};
@@ -38,6 +39,13 @@ pub(crate) fn config(state: &std::path::Path, env: Env) -> Config {
     }
 }
 
+/// A registry with everything that every cluster has.
+pub(crate) async fn open(config: Config) -> Arc<Registry> {
+    let registry = Registry::open(config).unwrap();
+    poststart::start(&registry).await.unwrap();
+    registry
+}
+
 impl World {
     /// Dual stack with the usual ranges.
     pub(crate) async fn new() -> Self {
@@ -46,7 +54,7 @@ impl World {
 
     pub(crate) async fn with(env: Env) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let registry = Registry::open(config(directory.path(), env)).await.unwrap();
+        let registry = open(config(directory.path(), env)).await;
         Self { registry, _directory: directory }
     }
 
@@ -57,7 +65,7 @@ impl World {
         change(&mut config);
         drop(registry);
         until_closed(_directory.path()).await;
-        Self { registry: Registry::open(config).await.unwrap(), _directory }
+        Self { registry: open(config).await, _directory }
     }
 
     pub(crate) async fn call(&self, request: Request) -> Result<Value, Failure> {

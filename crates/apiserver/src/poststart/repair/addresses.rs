@@ -10,11 +10,12 @@ use model::Family;
 use serde_json::Value;
 use wire::rules::{ip, service};
 
-use super::seconds_since;
+use super::age::seconds_since;
 use crate::alloc::{TypeLabel, is_managed, owner_of};
 use crate::meta;
+use crate::poststart::pass::{self, Look, Pass};
 use crate::registry::Registry;
-use crate::registry::own::{self, Kind, Look, Pass};
+use crate::registry::own::Kind;
 use crate::store::{Event, Transaction};
 
 const SERVICES: Kind = ("", "services");
@@ -58,11 +59,11 @@ impl Repair {
     async fn look_at_all(&mut self, registry: &Registry, now: Timestamp) -> Duration {
         let mut again = RESYNC;
         for (position, service) in registry.all(SERVICES).into_iter().enumerate() {
-            own::pause(position).await;
+            pass::pause(position).await;
             again = again.min(self.check_service(registry, &service.value(), now).await);
         }
         for (position, object) in registry.all(ADDRESSES).into_iter().enumerate() {
-            own::pause(position).await;
+            pass::pause(position).await;
             again = again.min(free_leaked(registry, &object.value(), now).await);
         }
         again

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::RBAC_GROUP;
+use crate::authz::RBAC_GROUP;
 use crate::meta;
+use crate::poststart::pass::{self, Look, Pass};
 use crate::registry::Registry;
-use crate::registry::own::{self, Kind, Look, Own, Pass};
+use crate::registry::own::{Kind, Own};
 
 /// Keeps them so.
 pub(crate) fn spawn(registry: &Arc<Registry>) {
-    own::spawn(registry, Aggregate);
+    pass::spawn(registry, Aggregate);
 }
 
 struct Aggregate;

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::meta;
+use crate::poststart::pass::{self, Look, Pass};
 use crate::registry::Registry;
-use crate::registry::own::{self, Kind, Look, Pass};
+use crate::registry::own::Kind;
 use crate::store::Transaction;
 
 const EVENTS: Kind = ("", "events");
@@ -28,7 +29,7 @@ impl Pass for Expiry {
         let now = Timestamp::now();
         let Some(row) = registry.resources.find(EVENTS.0, EVENTS.1) else { return INTERVAL };
         for (position, record) in registry.all(EVENTS).into_iter().enumerate() {
-            own::pause(position).await;
+            pass::pause(position).await;
             let event = record.value();
             if now.duration_since(last_seen(&event)).as_secs() < TIME_TO_LIVE {
                 continue;

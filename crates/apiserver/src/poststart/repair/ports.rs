@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::alloc::{TypeLabel, held_ports};
 use crate::meta;
+use crate::poststart::pass::{self, Look, Pass};
 use crate::registry::Registry;
-use crate::registry::own::{self, Kind, Look, Pass};
+use crate::registry::own::Kind;
 
 const SERVICES: Kind = ("", "services");
 const COMPONENT: &str = "portallocator-repair-controller";
@@ -33,7 +34,7 @@ impl Pass for Repair {
         let mut used: BTreeSet<u16> = BTreeSet::new();
         let mut missing = Vec::new();
         for (position, service) in registry.all(SERVICES).into_iter().enumerate() {
-            own::pause(position).await;
+            pass::pause(position).await;
             let service = service.value();
             for port in held_ports(&service) {
                 let (reason, message) = if !used.insert(port) {

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::{addresses, cidrs, ports};
 use crate::api::{Answer, Options, Request, User, Verb};
-use crate::config::AuthorizationMode;
+use crate::authz::AuthorizationMode;
 use crate::meta;
-use crate::registry::own::{Kind, Look, Pass};
+use crate::poststart::pass::{Look, Pass};
+use crate::registry::own::Kind;
 use crate::registry::{Config, Registry};
 use crate::store::Transaction;
 
@@ -34,7 +35,9 @@ async fn registry(state: &std::path::Path) -> Arc<Registry> {
         deny_external_ips: false,
         service_account_admission: false,
     };
-    Registry::open(config).await.unwrap()
+    let registry = Registry::open(config).unwrap();
+    crate::poststart::start(&registry).await.unwrap();
+    registry
 }
 
 /// Stores an object as it is; what is stored.

@@ -22,19 +22,11 @@ use serde_json::Value;
 use wire::status::Failure;
 
 use crate::meta;
+use crate::poststart::error::BootstrapError;
+use crate::poststart::pass::{self, Look, Pass};
 use crate::registry::Registry;
-use crate::registry::own::{self, Kind, Look, Pass};
+use crate::registry::own::Kind;
 use crate::store::Event;
-
-/// Why an object cannot be made.
-#[derive(thiserror::Error, Debug)]
-#[error("cannot write {object}: {message}")]
-pub struct BootstrapError {
-    /// Resource and name.
-    pub object: String,
-    /// What the registry said.
-    pub message: String,
-}
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(10);
@@ -63,7 +55,7 @@ pub(crate) async fn run_once(registry: &Registry) -> Result<(), BootstrapError> 
     let contents = registry.all(NAMESPACES).into_iter().enumerate().map(Ok);
     stream::iter(contents)
         .try_for_each_concurrent(AT_ONCE, async |(position, namespace)| {
-            own::pause(position).await;
+            pass::pause(position).await;
             namespace_content(registry, meta::text(&namespace.value(), "name")).await
         })
         .await?;
@@ -97,7 +89,7 @@ async fn follow(
 
 /// Keeps them there.
 pub(crate) fn spawn(registry: &Arc<Registry>) {
-    own::spawn(registry, Keep);
+    pass::spawn(registry, Keep);
 }
 
 struct Keep;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::RBAC_GROUP;
+use crate::authz::RBAC_GROUP;
 use crate::meta;
 use crate::registry::own::Kind;
 
@@ -47,10 +47,10 @@ fn deployed(object: Value) -> Option<Deployed> {
 }
 
 const MANIFESTS: [&str; 4] = [
-    include_str!("../../../../deploy/rbac/agent.yaml"),
-    include_str!("../../../../deploy/rbac/controller.yaml"),
-    include_str!("../../../../deploy/rbac/dns.yaml"),
-    include_str!("../../../../deploy/rbac/service-lb-controller.yaml"),
+    include_str!("../../../../../deploy/rbac/agent.yaml"),
+    include_str!("../../../../../deploy/rbac/controller.yaml"),
+    include_str!("../../../../../deploy/rbac/dns.yaml"),
+    include_str!("../../../../../deploy/rbac/service-lb-controller.yaml"),
 ];
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use model::IpNet;
 use serde_json::{Value, json};
 
-use super::seconds_since;
+use super::age::seconds_since;
 use crate::meta;
+use crate::poststart::pass::{Look, Pass};
 use crate::registry::Registry;
-use crate::registry::own::{Kind, Look, Own, Pass};
+use crate::registry::own::{Kind, Own};
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 const CIDRS: Kind = ("networking.k8s.io", "servicecidrs");
