@@ -116,3 +116,11 @@ impl LabError {
         move |errno| Self::System { action, source: errno.into() }
     }
 }
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

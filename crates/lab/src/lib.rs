@@ -27,6 +27,7 @@ mod launch;
 pub mod net;
 mod passing;
 mod process;
+mod progress;
 mod sandbox;
 mod state;
 mod supervisor;
@@ -40,7 +41,8 @@ pub mod client;
 pub use config::{AddressPlan, LabConfig, MAX_NODES, default_state_dir};
 pub use control::{EndpointUrl, NodeStatus, PortStatus, ServiceStatus, Status};
 pub use error::LabError;
-pub use up::{Progress, up};
+pub use progress::Progress;
+pub use up::up;
 
 /// Runs the lab's own entry points when the program was started as one of them.
 ///

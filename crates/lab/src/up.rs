@@ -11,41 +11,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::config::LabConfig;
-use crate::control::Status;
-use crate::error::LabError;
+use crate::error::{LabError, chain};
+use crate::progress::{Progress, tell};
 use crate::sandbox;
 use crate::state::StateDir;
 
 /// The hidden name of the process that makes the namespaces.
 pub(crate) const SUPERVISOR: &str = "lab-supervisor";
-
-/// What happened while the lab starts and runs.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Progress {
-    /// A step is done, such as "network ready".
-    Step {
-        /// What is done.
-        text: String,
-        /// Milliseconds since the start.
-        at_ms: u64,
-    },
-    /// Something is wrong and is being dealt with, such as an agent that died and was restarted.
-    Warning {
-        /// What happened, and where to look.
-        text: String,
-    },
-    /// The start is over, in time or after a warning; the table to print.
-    Ready {
-        /// The lab.
-        status: Box<Status>,
-    },
-    /// It could not be started.
-    Failed {
-        /// The whole chain of causes.
-        message: String,
-    },
-}
 
 /// Starts a lab and stays until it has ended; with [`LabConfig::detach`], until it is ready.
 ///
@@ -95,22 +67,6 @@ pub(crate) fn supervisor_main(detach: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Tells the outer process. It may be gone, and then nobody wants to know.
-pub(crate) fn tell(progress: &Progress) {
-    if let Ok(mut line) = serde_json::to_string(progress) {
-        line.push('\n');
-        let _ = std::io::stdout().lock().write_all(line.as_bytes());
-    }
-}
-
-/// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 enum Followed {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Node;
 use super::status::now;
 use crate::config::AddressPlan;
-use crate::up::chain;
+use crate::error::chain;
 
 /// How long a node counts as alive after a renewal: kubelet's `nodeLeaseDurationSeconds`.
 const LEASE: Duration = Duration::from_secs(40);

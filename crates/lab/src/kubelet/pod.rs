@@ -21,11 +21,11 @@ use super::run;
 use super::spec::{Container, PodSpec, RestartPolicy};
 use super::status::{ContainerStatus, Facts, State, now};
 use super::volumes::{self, Making};
+use crate::error::chain;
 use crate::launch::Root;
 use crate::net::{Namespace, PodLink};
 use crate::process::Children;
 use crate::supervisor::view::{Key, Kind, key};
-use crate::up::chain;
 
 /// The pause before a failed set-up or a request without an answer is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::env::{self, Source};
 use super::spec::{Container, DownwardSource, ObjectSource, PodSpec, TokenSource, Volume};
+use crate::error::chain;
 use crate::launch::{Mount, Root};
 use crate::supervisor::{self, Resolver};
-use crate::up::chain;
 
 /// The lifetime of a token that asks for none, as the API defaults it.
 const TOKEN_SECONDS: u32 = 3600;

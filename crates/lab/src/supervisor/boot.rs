@@ -14,11 +14,11 @@ use super::component::{Component, Running};
 use super::view::View;
 use super::{Lab, files, manifests, nodes, status, urls};
 use crate::config::{AddressPlan, LabConfig};
-use crate::error::LabError;
+use crate::error::{LabError, chain};
 use crate::net::Topology;
 use crate::process::Children;
+use crate::progress::{Progress, tell};
 use crate::state::{StateDir, failed, write_private};
-use crate::up::{Progress, chain, tell};
 
 /// How long everything together may take to answer before the start counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);

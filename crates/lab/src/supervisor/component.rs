@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::LabError;
+use crate::error::{LabError, chain};
 use crate::launch::{DEFAULT_PATH, Launch, Root, Started};
 use crate::net::Namespace;
 use crate::process::{Children, Process};
+use crate::progress::{Progress, tell};
 use crate::state::StateDir;
-use crate::up::{Progress, chain, tell};
 
 /// The first delay before a process that died is started again; doubles up to [`LONGEST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(50);

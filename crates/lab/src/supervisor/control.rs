@@ -11,10 +11,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Lab, exec, nodes, status};
 use crate::control::{Reply, Request};
-use crate::error::LabError;
+use crate::error::{LabError, chain};
 use crate::passing;
 use crate::state::failed;
-use crate::up::chain;
 
 /// The longest request, in bytes: the kernel's limit for arguments is 2 MiB.
 const LONGEST: usize = 4 << 20;

@@ -5,8 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::config::AddressPlan;
-use crate::error::LabError;
-use crate::up::chain;
+use crate::error::{LabError, chain};
 
 /// Who applies; the field manager of server-side apply.
 const MANAGER: &str = "portolan-up";

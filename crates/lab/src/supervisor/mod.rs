@@ -28,13 +28,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::config::{AddressPlan, LabConfig};
-use crate::error::LabError;
+use crate::error::{LabError, chain};
 use crate::launch::Root;
 use crate::net::{Namespace, Topology};
 use crate::process::Children;
+use crate::progress::{Progress, tell};
 use crate::sandbox;
 use crate::state::StateDir;
-use crate::up::{Progress, chain, tell};
 
 pub(crate) use files::{Resolver, pod_hosts, root};
 

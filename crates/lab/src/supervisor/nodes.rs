@@ -9,9 +9,8 @@ use super::component::Running;
 use super::view::{Kind, key};
 use super::{Lab, boot, status};
 use crate::config::AddressPlan;
-use crate::error::LabError;
+use crate::error::{LabError, chain};
 use crate::kubelet::{Kubelet, KubeletConfig, now};
-use crate::up::chain;
 
 /// A running node.
 pub(crate) struct Node {

@@ -20,8 +20,8 @@ use super::view::{Key, Kind};
 use super::{Lab, status};
 use crate::config::AddressPlan;
 use crate::control::EndpointUrl;
+use crate::error::chain;
 use crate::net::Namespace;
-use crate::up::chain;
 
 /// A conversation over UDP is forgotten after this much silence.
 const UDP_SILENCE: Duration = Duration::from_secs(60);

@@ -7,9 +7,9 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::Asking;
+use crate::error::chain;
 use crate::health::{self, ServingStatus};
 use crate::kubelet::spec::Grpc;
-use crate::up::chain;
 
 impl Asking<'_> {
     /// SERVING is a success; the words are those of the real kubelet (`pkg/probe/grpc`).

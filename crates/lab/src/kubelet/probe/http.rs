@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::Asking;
+use crate::error::chain;
 use crate::kubelet::spec::HttpGet;
-use crate::up::chain;
 
 impl Asking<'_> {
     /// A status from 200 to 399 is a success; certificates are not verified (as in the real

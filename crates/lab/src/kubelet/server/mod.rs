@@ -34,8 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use self::query::Query;
 use super::node::PORT;
 use super::{Kubelet, Node};
-use crate::error::LabError;
-use crate::up::chain;
+use crate::error::{LabError, chain};
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
