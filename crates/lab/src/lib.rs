@@ -21,6 +21,7 @@
 mod config;
 mod control;
 mod error;
+mod files;
 mod health;
 mod kubelet;
 mod launch;
@@ -34,6 +35,7 @@ mod supervisor;
 mod terminal;
 mod tty;
 mod up;
+mod view;
 mod web;
 
 pub mod client;

@@ -46,7 +46,7 @@ use crate::error::LabError;
 use crate::launch::Launch;
 use crate::net::Namespace;
 use crate::process::Children;
-use crate::supervisor::view::{Key, PodEvent, View, key};
+use crate::view::{Key, PodEvent, View, key};
 
 /// What a kubelet needs.
 pub(crate) struct KubeletConfig {

@@ -25,7 +25,7 @@ use crate::error::chain;
 use crate::launch::Root;
 use crate::net::{Namespace, PodLink};
 use crate::process::Children;
-use crate::supervisor::view::{Key, Kind, key};
+use crate::view::{Key, Kind, key};
 
 /// The pause before a failed set-up or a request without an answer is tried again.
 const RETRY: Duration = Duration::from_secs(1);

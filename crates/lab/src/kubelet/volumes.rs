@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::env::{self, Source};
 use super::spec::{Container, DownwardSource, ObjectSource, PodSpec, TokenSource, Volume};
 use crate::error::chain;
+use crate::files::{self, Resolver};
 use crate::launch::{Mount, Root};
-use crate::supervisor::{self, Resolver};
 
 /// The lifetime of a token that asks for none, as the API defaults it.
 const TOKEN_SECONDS: u32 = 3600;
@@ -61,12 +61,12 @@ impl Making<'_> {
         addresses: &[IpAddr],
     ) -> Result<Root, String> {
         let namespace = self.pod["metadata"]["namespace"].as_str().unwrap_or_default();
-        let mut hosts = supervisor::pod_hosts(addresses, hostname);
+        let mut hosts = files::pod_hosts(addresses, hostname);
         for alias in &self.spec.host_aliases {
             hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t")));
         }
         let resolv_conf = self.resolver(namespace).to_string();
-        let mut root = supervisor::root(self.folder, hostname, &hosts, &resolv_conf)
+        let mut root = files::root(self.folder, hostname, &hosts, &resolv_conf)
             .map_err(|error| error.to_string())?;
         for mount in &container.volume_mounts {
             let volume = self.spec.volumes.iter().find(|volume| volume.name == mount.name);

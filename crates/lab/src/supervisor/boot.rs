@@ -11,14 +11,15 @@ use nix::mount::{MsFlags, mount};
 use tokio::sync::Notify;
 
 use super::component::{Component, Running};
-use super::view::View;
-use super::{Lab, files, manifests, nodes, status, urls};
+use super::{Lab, manifests, nodes, status, urls};
 use crate::config::{AddressPlan, LabConfig};
 use crate::error::{LabError, chain};
+use crate::files;
 use crate::net::Topology;
 use crate::process::Children;
 use crate::progress::{Progress, tell};
 use crate::state::{StateDir, failed, write_private};
+use crate::view::View;
 
 /// How long everything together may take to answer before the start counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,12 +8,10 @@ mod boot;
 mod component;
 mod control;
 mod exec;
-mod files;
 mod manifests;
 mod nodes;
 mod status;
 mod urls;
-pub(crate) mod view;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -35,8 +33,7 @@ use crate::process::Children;
 use crate::progress::{Progress, tell};
 use crate::sandbox;
 use crate::state::StateDir;
-
-pub(crate) use files::{Resolver, pod_hosts, root};
+use crate::view::View;
 
 /// The hidden name of the lab's pid 1.
 pub(crate) const INIT: &str = "lab-init";
@@ -54,7 +51,7 @@ pub(crate) struct Lab {
     client: cluster::Client,
     /// The kubelets', by node.
     kubelets: Vec<cluster::Client>,
-    view: view::View,
+    view: View,
     pki: apiserver::tls::Pki,
     api_url: String,
     components: RefCell<Vec<component::Running>>,

@@ -6,11 +6,11 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::component::Running;
-use super::view::{Kind, key};
 use super::{Lab, boot, status};
 use crate::config::AddressPlan;
 use crate::error::{LabError, chain};
 use crate::kubelet::{Kubelet, KubeletConfig, now};
+use crate::view::{Kind, key};
 
 /// A running node.
 pub(crate) struct Node {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::view::{Kind, key};
 use super::{Lab, manifests};
 use crate::config::AddressPlan;
 use crate::control::{NodeStatus, PortStatus, ServiceStatus, Status};
 use crate::net::Namespace;
+use crate::view::{Kind, key};
 
 /// How long a connection that must succeed may take before it is tried again.
 const ATTEMPT: Duration = Duration::from_millis(250);

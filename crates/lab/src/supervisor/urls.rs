@@ -16,12 +16,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::view::{Key, Kind};
 use super::{Lab, status};
 use crate::config::AddressPlan;
 use crate::control::EndpointUrl;
 use crate::error::chain;
 use crate::net::Namespace;
+use crate::view::{Key, Kind};
 
 /// A conversation over UDP is forgotten after this much silence.
 const UDP_SILENCE: Duration = Duration::from_secs(60);
