@@ -1,12 +1,15 @@
 //! The connection: where the server is, who we are, one request at a time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 use wire::from_model::Call;
+
+use crate::passage::{self, Observer, TokenFile};
 
 /// Content type of all bodies but patches.
 pub(crate) const JSON: &str = "application/json";
@@ -21,6 +24,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Client {
     pub(crate) kube: kube::Client,
+    /// Host and port of the server, for people.
+    host: Arc<str>,
 }
 
 /// Why there is no [`Client`].
@@ -49,6 +54,14 @@ pub enum ConnectError {
         url: String,
         /// What is wrong with it.
         source: http::uri::InvalidUri,
+    },
+    /// The file that the configuration names for the bearer token cannot be read.
+    #[error("could not read the bearer token in {}", path.display())]
+    Token {
+        /// Where it is looked for.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
     },
     /// The credentials or certificates in the configuration are unusable.
     #[error("could not set up TLS and credentials from the configuration")]
@@ -242,16 +255,45 @@ impl Client {
         }
     }
 
+    /// The same client; the observer is told of each of its requests from now on.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        let kube = passage::observed(self.kube, Arc::clone(&self.host), observer);
+        Self { kube, host: self.host }
+    }
+
+    /// Host and port of the server, such as `192.0.2.1:6443`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     fn new(mut config: kube::Config) -> Result<Self, ConnectError> {
         // The controllers' own work queues decide when to try again.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let agent = http::HeaderValue::from_static(USER_AGENT);
         config.headers.push((http::header::USER_AGENT, agent));
+        let token = token_file(&mut config)?;
+        let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
         let kube =
             kube::Client::try_from(config).map_err(|error| ConnectError::Setup(Box::new(error)))?;
-        Ok(Self { kube })
+        let kube = match token {
+            Some(token) => passage::with_token(kube, token),
+            None => kube,
+        };
+        Ok(Self { kube, host: host.into() })
     }
+}
+
+/// Takes over from kube-rs the file that holds the token. A token in the configuration itself counts
+/// more.
+fn token_file(config: &mut kube::Config) -> Result<Option<TokenFile>, ConnectError> {
+    if config.auth_info.token.is_some() {
+        return Ok(None);
+    }
+    let Some(path) = config.auth_info.token_file.take().map(PathBuf::from) else { return Ok(None) };
+    let failed = |source| ConnectError::Token { path: path.clone(), source };
+    TokenFile::open(path.clone()).map(Some).map_err(failed)
 }
 
 fn moved(mut config: kube::Config, server: Option<&str>) -> Result<kube::Config, ConnectError> {

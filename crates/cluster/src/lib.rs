@@ -22,6 +22,7 @@ mod client;
 mod discovery;
 pub mod lease;
 mod metadata;
+mod passage;
 mod raw;
 mod sink;
 mod source;
@@ -29,6 +30,7 @@ mod token;
 
 pub use client::{Client, ConnectError, RequestError};
 pub use metadata::{MetadataEvent, MetadataWatch};
+pub use passage::{Exchange, Observer};
 pub use raw::{RawEvent, RawWatch, Selectors};
 pub use sink::{Sink, WriteError, Written};
 pub use source::{Batch, Rejected, Source, SourceOptions, resource_of, source};

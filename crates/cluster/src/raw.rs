@@ -137,10 +137,9 @@ impl RawWatch {
             return;
         }
         tracing::warn!(
-            resource,
-            error = error as &dyn std::error::Error,
             retry_in = ?self.delay,
-            "lost the API server's watch, keeping the last known state"
+            "cannot list or watch {resource}, keeping the last known state: {}",
+            reason(error)
         );
         self.retry = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LONGEST_DELAY);
@@ -188,6 +187,23 @@ fn into_values<const METADATA: bool>(
         watcher::Event::Init => watcher::Event::Init,
         watcher::Event::InitApply(raw) => watcher::Event::InitApply(raw.value),
         watcher::Event::InitDone => watcher::Event::InitDone,
+    }
+}
+
+/// What the server says, or what keeps us from reaching it, once and without the steps between.
+fn reason(error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        WatchError(status) => status.message.clone(),
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => status.message.clone(),
+        error => {
+            let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+                error.source()
+            });
+            errors.last().map(ToString::to_string).unwrap_or_default()
+        }
     }
 }
 

@@ -1,0 +1,135 @@
+//! API servers that are away, that come back with another history, and Nodes that change meanwhile.
+
+use serde_json::json;
+
+use crate::api::Api;
+use crate::kernel::{Monitor, gone, maps, programmed, ruleset};
+use crate::place::{block_on, inside};
+use crate::process::{agent, until};
+use crate::relay::Relay;
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_waited_for() {
+    // D6, D48.
+    if !inside("outages::a_server_that_is_away_at_the_start_is_waited_for") {
+        return;
+    }
+    block_on(async {
+        let mut api = Api::start().await;
+        api.node("10.244.0.0/24").await;
+        api.service("web", "10.244.0.2").await;
+        let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
+        let kubeconfig = kubeconfig.display().to_string();
+        let mut first = agent(&["--kubeconfig", &kubeconfig]);
+        programmed("10.244.0.2").await;
+        first.kill();
+        api.kill();
+
+        let monitor = Monitor::start().await;
+        let second = agent(&["--kubeconfig", &kubeconfig]);
+        second.says("keeping the last known state").await;
+        api.resume().await;
+        api.service("late", "10.244.0.7").await;
+        programmed("10.244.0.7").await;
+        assert_eq!(monitor.losses().await, [""; 0], "traffic went on all the time");
+    });
+}
+
+#[test]
+fn a_history_that_is_gone_is_listed_again_and_nothing_in_use_is_touched() {
+    if !inside("outages::a_history_that_is_gone_is_listed_again_and_nothing_in_use_is_touched") {
+        return;
+    }
+    block_on(async {
+        let mut api = Api::start().await;
+        api.node("10.244.0.0/24").await;
+        api.service("stays", "10.244.0.2").await;
+        api.service("goes", "10.244.0.3").await;
+        let relay = Relay::to(&api.address);
+        let direct = std::mem::replace(&mut api.address, relay.address.clone());
+        let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
+        api.address = direct;
+        let mut command = crate::process::portolan(&["agent", "--hostname-override=node1"]);
+        command.arg("--kubeconfig").arg(kubeconfig);
+        command.env("PORTOLAN_LOG", "info,portolan_cluster=debug");
+        let agent = crate::process::Process::start(command);
+        programmed("10.244.0.2").await;
+        programmed("10.244.0.3").await;
+
+        let monitor = Monitor::start().await;
+        relay.cut();
+        agent.says("keeping the last known state").await;
+        // A server that starts remembers no earlier events.
+        api.delete_service("goes").await;
+        api.restart().await;
+        api.service("comes", "10.244.0.4").await;
+        relay.mend();
+        programmed("10.244.0.4").await;
+        gone("10.244.0.3").await;
+        assert!(agent.said("listing again").is_some(), "the server has answered 410 Gone");
+        assert!(maps().contains("10.244.0.2"));
+        let losses = monitor.losses().await;
+        let of_others = losses.iter().filter(|line| line.contains("10.244.0.2"));
+        assert_eq!(of_others.count(), 0, "{losses:#?}");
+        assert!(losses.iter().all(|line| line.starts_with("delete element")), "{losses:#?}");
+    });
+}
+
+#[test]
+fn lists_of_several_pages_arrive_whole() {
+    if !inside("outages::lists_of_several_pages_arrive_whole") {
+        return;
+    }
+    block_on(async {
+        let api = Api::start().await;
+        api.node("10.244.0.0/24").await;
+        // kube-rs asks for 500 at a time.
+        for number in 0..510 {
+            let endpoint = format!("10.244.{}.{}", number / 250, number % 250 + 2);
+            api.service(&format!("web-{number}"), &endpoint).await;
+        }
+        let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
+        let _agent = agent(&["--kubeconfig", &kubeconfig.display().to_string()]);
+        until("every endpoint is programmed", || {
+            let held = maps();
+            held.contains("10.244.0.2").then_some(())?;
+            held.contains("10.244.2.11").then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn another_pod_cidr_counts_without_a_restart() {
+    // D13, D49: kube-proxy ends and is started again.
+    if !inside("outages::another_pod_cidr_counts_without_a_restart") {
+        return;
+    }
+    block_on(async {
+        let api = Api::start().await;
+        api.node("10.244.0.0/24").await;
+        api.service("web", "10.244.9.2").await;
+        let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
+        let mut agent = agent(&[
+            "--kubeconfig",
+            &kubeconfig.display().to_string(),
+            "--detect-local-mode=NodeCIDR",
+        ]);
+        programmed("10.244.9.2").await;
+        assert!(ruleset().contains("10.244.0.0/24"));
+
+        // A podCIDR cannot be changed, but a Node can come again with another one.
+        let monitor = Monitor::start().await;
+        api.delete("/api/v1/nodes/node1").await;
+        api.node("10.244.7.0/24").await;
+        until("the next range counts", || {
+            let held = ruleset();
+            (held.contains("10.244.7.0/24") && !held.contains("10.244.0.0/24")).then_some(())
+        })
+        .await;
+        assert!(agent.is_running());
+        let losses = monitor.losses().await;
+        let endpoints = losses.iter().filter(|line| line.contains("10.244.9.2"));
+        assert_eq!(endpoints.count(), 0, "{losses:#?}");
+    });
+}
