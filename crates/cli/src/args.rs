@@ -187,7 +187,8 @@ Examples:
 pub(crate) struct Agent {
     #[command(subcommand)]
     pub(crate) command: Option<AgentCommand>,
-    /// KubeProxyConfiguration; most of kube-proxy's flags do not count beside it
+    /// KubeProxyConfiguration; most of kube-proxy's flags do not count beside it. When it changes,
+    /// the agent ends, to be started again
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Write the configuration that would be used to a file and end

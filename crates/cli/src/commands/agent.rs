@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use daemon::agent::report::{AgentReport, Filter};
 use daemon::agent::{AgentConfig, Leftovers};
 use model::NodeName;
 
 use super::servers::{host_name, start_log, until_signal};
 use crate::args::{Agent, AgentCommand, AgentStatus, Output};
-use crate::kube_proxy::Settings;
+use crate::kube_proxy::{Configuration, Flags, Settings, changes};
 use crate::{agent_table, fetch, report};
 
 /// `agent`.
@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: Agent) -> anyhow::Result<()> {
     }
     start_log(level(settings.verbosity()));
     let dry_run = arguments.dry_run;
+    let (file, flags) = (arguments.config.clone(), arguments.kube_proxy.clone());
     let config = config(arguments, &mut settings)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
@@ -38,7 +39,52 @@ pub(crate) fn run(arguments: Agent) -> anyhow::Result<()> {
     if let Some(score) = settings.oom_score_adj() {
         set_oom_score(score);
     }
-    until_signal(async |shutdown| daemon::agent::run(config, shutdown).await)
+    match file {
+        None => until_signal(async |shutdown| daemon::agent::run(config, shutdown).await),
+        Some(file) => until_changed(&file, flags, settings.configuration, config),
+    }
+}
+
+/// Runs the agent until it is told to end, or until the configuration file says something else. The
+/// latter is an error, so that every service manager starts it again.
+fn until_changed(
+    file: &Path,
+    flags: Flags,
+    was: Configuration,
+    config: AgentConfig,
+) -> anyhow::Result<()> {
+    let (path, node) = (file.to_owned(), config.node.clone());
+    let read = move || {
+        let mut settings = Settings::read(Some(&path), &flags)?;
+        settings.agent(node.clone(), true)?;
+        Ok(settings.configuration)
+    };
+    let changed = match changes::watch(file.to_owned(), was, read) {
+        Ok(changed) => changed,
+        Err(error) => {
+            tracing::warn!("changes of {} are not noticed: {error:#}", file.display());
+            return until_signal(async |shutdown| daemon::agent::run(config, shutdown).await);
+        }
+    };
+    let mut has_changed = false;
+    until_signal(async |shutdown| {
+        let end = async {
+            let changed = async {
+                if changed.await.is_err() {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = shutdown => {}
+                () = changed => has_changed = true,
+            }
+        };
+        daemon::agent::run(config, end).await
+    })?;
+    if has_changed {
+        bail!("{} has changed: start the agent again to follow it", file.display());
+    }
+    Ok(())
 }
 
 fn config(arguments: Agent, settings: &mut Settings) -> anyhow::Result<AgentConfig> {

@@ -6,6 +6,7 @@
 //!  flags ─────────▶ flags ┘        (fields: one table of names, defaults and support)
 //! ```
 
+pub(crate) mod changes;
 mod duration;
 mod fields;
 mod file;

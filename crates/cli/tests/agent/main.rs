@@ -2,6 +2,7 @@
 //! who it is, what it survives, what it may do, and when it ends.
 
 mod api;
+mod configuration;
 mod credentials;
 mod kernel;
 mod outages;

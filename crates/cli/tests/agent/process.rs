@@ -1,7 +1,7 @@
 //! A process of the shipped binary, with what it has said.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,11 @@ impl Process {
 
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("is a child").is_none()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ends(&mut self) -> ExitStatus {
+        until("the process ends", || self.child.try_wait().expect("is a child")).await
     }
 
     pub(crate) fn kill(&mut self) {
