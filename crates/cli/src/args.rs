@@ -215,6 +215,9 @@ pub(crate) struct Agent {
     /// Remove what a kube-proxy has left in the kernel, once our own rules work
     #[arg(long)]
     pub(crate) replace_kube_proxy: bool,
+    /// Set what needs a root without limits (conntrack's settings) and end
+    #[arg(long)]
+    pub(crate) init_only: bool,
     /// Print what would change in the kernel, change nothing and end
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -12,6 +12,7 @@ use crate::expr::Name;
 use crate::layout::{AFFINITY, is_entry};
 use crate::netlink::batch::DUMP_INTERRUPTED;
 use crate::netlink::{self, Answer, Batch, Described, Element, Message, Request};
+use crate::requirements;
 use crate::ruleset::{Data, Key, Life, Op, Ruleset, Set, Table};
 use crate::socket::Socket;
 use crate::stale::Stale;
@@ -327,7 +328,7 @@ fn refused(batch: &Batch, operations: &[Op], sequence: u32, source: io::Error) -
     let operation = batch.operations.get(index).and_then(|operation| operations.get(*operation));
     match operation {
         Some(operation) => Error::Refused {
-            doing: Described(operation).to_string(),
+            doing: format!("{}{}", Described(operation), requirements::lacking(operation, &source)),
             position: index + 1,
             total,
             source,

@@ -44,7 +44,7 @@ pub use fake::Fake;
 pub use foreign::ForeignTables;
 pub use kernel::Kernel;
 pub use layout::{Layout, Update};
-pub use requirements::{Missing, missing};
+pub use requirements::{Missing, NotForwarding, missing, not_forwarding};
 pub use ruleset::{Op, Ruleset};
 pub use stale::{Stale, Target};
 pub use watch::Watch;

@@ -44,7 +44,7 @@ impl Tuning {
 
 /// A setting that could not be made, and why; Services work without.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set {} to {wanted}; set it on the host, or let it be with a setting of 0", file.display())]
+#[error("cannot set {} to {wanted}", file.display())]
 pub struct NotSet {
     /// Its file.
     pub file: PathBuf,

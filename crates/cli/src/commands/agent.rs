@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: Agent) -> anyhow::Result<()> {
         return write_configuration(&settings, path);
     }
     start_log(level(settings.verbosity()));
-    let dry_run = arguments.dry_run;
+    let (dry_run, init_only) = (arguments.dry_run, arguments.init_only);
     let (file, flags) = (arguments.config.clone(), arguments.kube_proxy.clone());
     let config = config(arguments, &mut settings)?;
     for warning in &settings.warnings {
@@ -35,6 +35,10 @@ pub(crate) fn run(arguments: Agent) -> anyhow::Result<()> {
     }
     if dry_run {
         return show_difference(&config);
+    }
+    if init_only {
+        initialize(&config);
+        return Ok(());
     }
     if let Some(score) = settings.oom_score_adj() {
         set_oom_score(score);
@@ -85,6 +89,19 @@ fn until_changed(
         bail!("{} has changed: start the agent again to follow it", file.display());
     }
     Ok(())
+}
+
+/// `agent --init-only`.
+fn initialize(config: &AgentConfig) {
+    let failures = daemon::agent::initialize(config);
+    for failure in &failures {
+        tracing::warn!("{failure}");
+    }
+    // No error: Services work without these settings, and an init container that fails would keep the
+    // agent from starting.
+    if failures.is_empty() {
+        tracing::info!("the kernel is set up; the agent itself needs CAP_NET_ADMIN alone");
+    }
 }
 
 fn config(arguments: Agent, settings: &mut Settings) -> anyhow::Result<AgentConfig> {

@@ -81,10 +81,11 @@ pub(super) fn until_signal(
 pub(super) type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Log lines go to stderr; PORTOLAN_LOG chooses what (such as `debug` or `portolan_daemon=trace`),
-/// else the given level. What kube-rs says about watches is said by `cluster` as well.
+/// else the given level. What kube-rs says of requests and watches is said by `cluster`
+/// as well.
 pub(super) fn start_log(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new(format!("{level},kube_runtime=error"))
+        tracing_subscriber::EnvFilter::new(format!("{level},kube_client=off,kube_runtime=error"))
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)

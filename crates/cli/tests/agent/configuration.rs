@@ -1,4 +1,4 @@
-//! The configuration file: the agent ends when it changes.
+//! The configuration file: the agent ends when it changes, and what needs root comes before.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -88,5 +88,29 @@ fn a_config_map_that_changes_ends_the_agent_and_leaves_the_rules() {
         let _next = start();
         let localnet = || run("cat", &["/proc/sys/net/ipv4/conf/all/route_localnet"]);
         until("the new configuration counts", || (localnet() == "1\n").then_some(())).await;
+    });
+}
+
+#[test]
+fn initializing_sets_what_needs_root_and_ends() {
+    // D41.
+    if !inside("configuration::initializing_sets_what_needs_root_and_ends") {
+        return;
+    }
+    block_on(async {
+        let timeout = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+        // Conntrack's settings are there once something tracks connections.
+        for rule in ["add table ip t", "add chain ip t c { type filter hook input priority 0; }"] {
+            run("nft", &[rule]);
+        }
+        run("nft", &["add rule ip t c ct state invalid drop"]);
+        assert_ne!(run("cat", &[timeout]), "1234\n");
+        let mut command = portolan(&["agent", "--init-only", "--conntrack-max-per-core=0"]);
+        command.arg("--conntrack-tcp-timeout-close-wait=1234s");
+        let mut process = Process::start(command);
+        assert!(process.ends().await.success());
+        process.says("the kernel is set up").await;
+        assert_eq!(run("cat", &[timeout]), "1234\n");
+        assert_eq!(run("nft", &["list", "tables"]), "table ip t\n", "no Service is programmed");
     });
 }

@@ -2,6 +2,7 @@
 //! who it is, what it survives, what it may do, and when it ends.
 
 mod api;
+mod capabilities;
 mod configuration;
 mod credentials;
 mod kernel;
@@ -9,3 +10,4 @@ mod outages;
 mod place;
 mod process;
 mod relay;
+mod rights;

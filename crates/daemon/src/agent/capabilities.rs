@@ -1,5 +1,7 @@
 //! What the agent needs of the kernel and of its own rights, and what does not work without (D47).
 
+use model::{Family, Node};
+
 use super::AgentConfig;
 
 /// `linux/capability.h`.
@@ -10,6 +12,14 @@ pub(crate) fn missing(config: &AgentConfig) -> Vec<String> {
     let mut missing: Vec<String> = nft::missing().iter().map(ToString::to_string).collect();
     missing.extend(missing_capabilities(config));
     missing
+}
+
+/// One line for each family that a node has and whose packets it does not forward. Network plug-ins may
+/// change that at any time.
+pub(crate) fn not_forwarding(node: &Node) -> Vec<String> {
+    let has = |family: Family| node.internal_ips.iter().any(|ip| Family::of(*ip) == family);
+    let lacks = nft::not_forwarding().into_iter().filter(|lack| has(lack.family));
+    lacks.map(|lack| lack.to_string()).collect()
 }
 
 fn missing_capabilities(config: &AgentConfig) -> Vec<String> {

@@ -55,12 +55,17 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     let health = Arc::new(Health::new(config.sync_period));
     let metrics = Arc::new(Metrics::new());
     let notify = Notify::from_env();
-    tune(&config);
+    let mut warnings = capabilities::missing(&config);
+    warnings.extend(initialize(&config));
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     let (_pages, questions) = Pages::serve(&config, &health, &metrics)?;
     let client = connect(config.kubeconfig.as_deref(), config.server.as_deref()).await?;
     tracing::info!(node = %config.node, "programming this node");
     notify.trouble("waits for the API server");
     let mut agent = Loop::start(config, &client, health, metrics, questions, notify)?;
+    agent.warn(warnings);
     tokio::select! {
         worked = agent.work() => worked?,
         () = shutdown => {}
@@ -69,14 +74,18 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     Ok(())
 }
 
-/// D41. What cannot be set is told; Services work without.
-fn tune(config: &AgentConfig) {
+/// Sets what may need more rights than the agent has later: connection tracking (D41). Returns a line
+/// for each setting that could not be made; Services work without.
+pub fn initialize(config: &AgentConfig) -> Vec<String> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-    for failure in nft::sysctl::tune(&config.conntrack.tuning(processors)) {
-        let cause = std::error::Error::source(&failure).map(ToString::to_string);
-        tracing::warn!(cause, "{failure}");
-    }
+    let failures = nft::sysctl::tune(&config.conntrack.tuning(processors));
+    let told = |failure: &nft::sysctl::NotSet| {
+        let advice =
+            "set it on the host, run once with --init-only as root, or ask for 0 to let it be";
+        format!("{failure}: {} ({advice})", failure.source)
+    };
+    failures.iter().map(told).collect()
 }
 
 /// Removes everything that an agent has put into this network namespace's kernel. Needs no API

@@ -71,10 +71,6 @@ impl Loop {
         questions: mpsc::Receiver<Question>,
         notify: Notify,
     ) -> anyhow::Result<Self> {
-        let warnings = capabilities::missing(&config);
-        for warning in &warnings {
-            tracing::error!("{warning}");
-        }
         let dataplane = Dataplane::open(config.dataplane())?;
         let foreign = match dataplane.events() {
             Ok(events) => Some(register(events)?),
@@ -96,7 +92,7 @@ impl Loop {
             health,
             metrics,
             questions,
-            warnings,
+            warnings: Vec::new(),
             error: None,
             synced: false,
             retry: None,
@@ -108,6 +104,11 @@ impl Loop {
             succession: Succession::start(config.leftovers),
             config,
         })
+    }
+
+    /// Tells with everything else what may keep Services from working here.
+    pub(crate) fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings.extend(warnings);
     }
 
     /// Works until it is dropped, or until the event socket of the kernel breaks.
@@ -179,6 +180,9 @@ impl Loop {
                 }
                 if !std::mem::replace(&mut self.synced, true) {
                     self.open_loopback();
+                    for warning in self.not_forwarding() {
+                        tracing::warn!("{warning}");
+                    }
                 }
                 self.node.followed();
                 self.announce();
@@ -192,13 +196,20 @@ impl Loop {
     }
 
     /// D31: once our rules throw away what others send to loopback addresses.
-    fn open_loopback(&self) {
+    fn open_loopback(&mut self) {
         if self.config.node_ports.loopback
             && let Err(error) = nft::sysctl::route_localnet()
         {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(cause, "node ports do not answer on 127.0.0.1: {error}");
+            let warning =
+                format!("node ports do not answer on 127.0.0.1: {error}: {}", error.source);
+            tracing::warn!("{warning}");
+            self.warnings.push(warning);
         }
+    }
+
+    fn not_forwarding(&self) -> Vec<String> {
+        let node = self.node.cluster().nodes.get(self.node.name());
+        node.map(|node| capabilities::not_forwarding(node)).unwrap_or_default()
     }
 
     /// Answers for the addresses that are this node's, once the kernel knows what to do with their
@@ -269,7 +280,8 @@ impl Loop {
             last_sync: self.health.updated().map(|time| time.to_string()),
             waiting_for,
             error: self.error.clone(),
-            warnings: self.warnings.iter().cloned().chain(self.succession.left()).collect(),
+            warnings: [self.warnings.clone(), self.not_forwarding(), self.succession.left()]
+                .concat(),
             ..NodeReport::default()
         };
         report(node, self.node.view(), self.node.cluster(), filter)
