@@ -1,6 +1,8 @@
 //! Deletes connection tracking entries that lead nowhere.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::time::{Duration, Instant};
 
 use model::{Family, Protocol};
 
@@ -13,22 +15,42 @@ use crate::stale::Stale;
 #[derive(Debug)]
 pub(crate) struct Conntrack {
     socket: Socket,
+    cleanups: BTreeMap<Family, Cleanup>,
+}
+
+/// What was done about stale connections of one family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cleanup {
+    /// Entries deleted.
+    pub deleted: usize,
+    /// How long looking for them and deleting them took.
+    pub took: Duration,
 }
 
 impl Conntrack {
     pub(crate) fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(0)? })
+        Ok(Self { socket: Socket::open(0)?, cleanups: BTreeMap::new() })
     }
 
     /// Deletes all stale entries and returns how many there were.
     pub(crate) fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
         let mut deleted = 0;
         for (family, protocol) in stale.places() {
+            let started = Instant::now();
+            let before = deleted;
             for flow in self.stale_flows(family, protocol, stale)? {
                 deleted += usize::from(self.delete(&flow)?);
             }
+            let cleanup = self.cleanups.entry(family).or_default();
+            cleanup.deleted += deleted - before;
+            cleanup.took += started.elapsed();
         }
         Ok(deleted)
+    }
+
+    /// What was done since the last call, for each family of which anything had to be looked at.
+    pub(crate) fn take_cleanups(&mut self) -> BTreeMap<Family, Cleanup> {
+        std::mem::take(&mut self.cleanups)
     }
 
     fn stale_flows(

@@ -1,11 +1,11 @@
 //! The real kernel: the only file that changes tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use model::Family;
 
-use crate::conntrack::Conntrack;
+use crate::conntrack::{Cleanup, Conntrack};
 use crate::dataplane::{Affinity, Netfilter, Sent};
 use crate::error::Error;
 use crate::expr::Name;
@@ -35,6 +35,12 @@ impl Kernel {
     pub fn open() -> Result<Self, Error> {
         let socket = Socket::open(0)?;
         Ok(Self { socket, conntrack: Conntrack::open()?, watches: Watches::default() })
+    }
+
+    /// What was done about stale connections since the last call, for each family of which any were
+    /// looked at.
+    pub fn take_cleanups(&mut self) -> BTreeMap<Family, Cleanup> {
+        self.conntrack.take_cleanups()
     }
 
     pub(crate) fn watch(&self) -> Result<Watch, Error> {

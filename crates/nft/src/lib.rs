@@ -36,6 +36,7 @@ pub mod sysctl;
 mod trace;
 mod watch;
 
+pub use conntrack::Cleanup;
 pub use counters::Counts;
 pub use dataplane::{Affinity, Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;

@@ -4,6 +4,7 @@
 //! Both address families are one transaction here, so what kube-proxy tells by `ip_family` is told
 //! of both alike.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -14,8 +15,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::api_metrics::ApiMetrics;
 use super::no_local::{NoLocal, Policy};
 use super::process::Process;
 
@@ -30,7 +33,9 @@ pub(crate) struct Metrics {
     last_queued: Family<ByFamily, Gauge>,
     last_synced: Family<ByFamily, Gauge>,
     sync_failures: Family<ByFamily, Counter>,
+    cleanup_failures: Family<ByFamily, Counter>,
     conntrack_deleted: Family<ByFamily, Counter>,
+    conntrack_duration: Family<ByFamily, Histogram>,
     no_local_endpoints: Family<ByPolicy, Gauge>,
     service_changes: Counter,
     service_changes_pending: Gauge,
@@ -38,6 +43,7 @@ pub(crate) struct Metrics {
     endpoint_changes_pending: Gauge,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
+    api: ApiMetrics,
     own: Own,
 }
 
@@ -93,7 +99,9 @@ impl Metrics {
             last_queued: Family::default(),
             last_synced: Family::default(),
             sync_failures: Family::default(),
+            cleanup_failures: Family::default(),
             conntrack_deleted: Family::default(),
+            conntrack_duration: syncs(),
             no_local_endpoints: Family::default(),
             service_changes: Counter::default(),
             service_changes_pending: Gauge::default(),
@@ -101,6 +109,7 @@ impl Metrics {
             endpoint_changes_pending: Gauge::default(),
             healthz: Family::default(),
             livez: Family::default(),
+            api: ApiMetrics::default(),
             own: Own {
                 watch_to_kernel: Histogram::new(exponential_buckets(0.000_125, 2.0, 15)),
                 repairs: Counter::default(),
@@ -112,6 +121,7 @@ impl Metrics {
         metrics.register_durations();
         metrics.register_counts();
         metrics.register_own();
+        metrics.api.register(&mut metrics.registry);
         metrics.registry.register_collector(Box::new(Process));
         metrics
     }
@@ -156,9 +166,15 @@ impl Metrics {
         let metric = self.sync_failures.clone();
         let help = "Syncs that the kernel refused";
         self.kube_proxy("sync_proxy_rules_nftables_sync_failures", help, metric);
+        let metric = self.cleanup_failures.clone();
+        let help = "Separate clean-ups that the kernel refused; a sync cleans up itself";
+        self.kube_proxy("sync_proxy_rules_nftables_cleanup_failures", help, metric);
         let metric = self.conntrack_deleted.clone();
         let help = "Stale connections that were forgotten";
         self.kube_proxy("conntrack_reconciler_deleted_entries", help, metric);
+        let metric = self.conntrack_duration.clone();
+        let help = "Duration of looking for stale connections and forgetting them";
+        self.kube_proxy("conntrack_reconciler_sync_duration_seconds", help, metric);
         let metric = self.last_queued.clone();
         let help = "When the last change arrived";
         self.kube_proxy("sync_proxy_rules_last_queued_timestamp_seconds", help, metric);
@@ -197,6 +213,8 @@ impl Metrics {
             own.netlink_messages.clone(),
         );
         registry.register("portolan_netlink_bytes", "Bytes of them", own.netlink_bytes.clone());
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("portolan_build", "The program", build);
     }
 
     /// Changes have arrived: of Services and of EndpointSlices.
@@ -229,15 +247,31 @@ impl Metrics {
     /// What a sync did.
     pub(crate) fn did(&self, synced: nft::Synced, services: usize, no_local: &NoLocal) {
         for family in FAMILIES {
+            // So that they are there before the first failure or stale connection.
             self.conntrack_deleted.get_or_create(&family).inc_by(0);
+            self.sync_failures.get_or_create(&family).inc_by(0);
+            self.cleanup_failures.get_or_create(&family).inc_by(0);
         }
-        self.conntrack_deleted.get_or_create(&FAMILIES[0]).inc_by(synced.forgotten as u64);
         self.own.services.set(i64::try_from(services).unwrap_or(i64::MAX));
         self.own.netlink_messages.inc_by(synced.messages as u64);
         self.own.netlink_bytes.inc_by(synced.bytes as u64);
         for (family, policy, count) in no_local.counts() {
             self.no_local_endpoints.get_or_create(&by_policy(family, policy)).set(count);
         }
+    }
+
+    /// Stale connections were looked for.
+    pub(crate) fn cleaned(&self, cleanups: &BTreeMap<IpFamily, nft::Cleanup>) {
+        for (family, cleanup) in cleanups {
+            let family = ByFamily { ip_family: family.as_str() };
+            self.conntrack_deleted.get_or_create(&family).inc_by(cleanup.deleted as u64);
+            self.conntrack_duration.get_or_create(&family).observe(cleanup.took.as_secs_f64());
+        }
+    }
+
+    /// Counts requests to the API server.
+    pub(crate) fn observer(&self) -> cluster::Observer {
+        self.api.observer()
     }
 
     /// The kernel had other tables than were written.
@@ -321,6 +355,8 @@ mod tests {
         metrics.synced(Sync::Full, Duration::from_millis(3), 1);
         metrics.did(nft::Synced::default(), 1, &NoLocal::default());
         metrics.programmed(Duration::from_millis(300));
+        let cleanup = nft::Cleanup { deleted: 2, took: Duration::from_millis(3) };
+        metrics.cleaned(&[(IpFamily::V6, cleanup)].into());
         metrics.healthz(StatusCode::OK);
         let text = metrics.encode();
         for name in [
@@ -331,14 +367,19 @@ mod tests {
             r#"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 1"#,
             r#"kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv4"} 1"#,
             r#"kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv4"} 0"#,
+            r#"kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv6"} 2"#,
+            r#"kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket{le="0.004",ip_family="IPv6"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total{ip_family="IPv4"} 0"#,
             r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="internal"} 0"#,
             "kubeproxy_sync_proxy_rules_service_changes_total 1",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 2",
             "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
             r#"kubeproxy_proxy_healthz_total{code="200"} 1"#,
             "portolan_services 1",
+            "portolan_build_info{version=\"",
             "process_resident_memory_bytes ",
             "process_open_fds ",
+            "process_max_fds ",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }

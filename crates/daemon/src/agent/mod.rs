@@ -14,6 +14,7 @@
 
 mod addresses;
 mod announce;
+mod api_metrics;
 mod capabilities;
 mod config;
 pub mod counters;
@@ -62,6 +63,7 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     }
     let (_pages, questions) = Pages::serve(&config, &health, &metrics)?;
     let client = connect(config.kubeconfig.as_deref(), config.server.as_deref()).await?;
+    let client = client.observed(metrics.observer());
     tracing::info!(node = %config.node, "programming this node");
     notify.trouble("waits for the API server");
     let mut agent = Loop::start(config, &client, health, metrics, questions, notify)?;

@@ -22,6 +22,7 @@ impl Collector for Process {
         gauge("process_resident_memory_bytes", "Resident memory", stat.resident_bytes)?;
         gauge("process_virtual_memory_bytes", "Virtual memory", stat.virtual_bytes)?;
         gauge("process_open_fds", "Open descriptors", open_descriptors())?;
+        gauge("process_max_fds", "Descriptors that may be open", most_descriptors())?;
         gauge("process_start_time_seconds", "When it started", stat.started())?;
         let cpu = ConstCounter::new(stat.cpu_seconds);
         let kind = cpu.metric_type();
@@ -66,6 +67,12 @@ impl Stat {
 fn sysconf(variable: nix::unistd::SysconfVar) -> Option<f64> {
     let value = nix::unistd::sysconf(variable).ok()??;
     i32::try_from(value).ok().map(f64::from)
+}
+
+fn most_descriptors() -> f64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft).unwrap_or_default();
+    u32::try_from(limit).map_or(f64::INFINITY, f64::from)
 }
 
 fn open_descriptors() -> f64 {

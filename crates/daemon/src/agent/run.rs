@@ -170,6 +170,7 @@ impl Loop {
                 self.health.synced();
                 self.measure(&planned, started);
                 self.metrics.did(synced, view.services.len(), self.node.no_local());
+                self.metrics.cleaned(&self.dataplane.netfilter_mut().take_cleanups());
                 self.error = None;
                 self.succession.synced();
                 self.notify.status(&format!("{} Services programmed", view.services.len()));
