@@ -4,12 +4,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use cluster::{Batch, Client, Sink, Source, SourceOptions};
 use model::{Event, Write};
 use nft::Dataplane;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::addresses::AddressChanges;
 use super::announce::Announce;
 use super::counters::CountersReport;
 use super::health::Health;
@@ -27,8 +29,6 @@ use crate::clock::wall;
 
 /// First delay after the kernel refused a sync; doubles up to the sync period (D44).
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// How often the machine's addresses are read, if node ports answer on them.
-const ADDRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The agent with its connections.
 pub(crate) struct Loop {
@@ -56,8 +56,8 @@ pub(crate) struct Loop {
     /// When to try again what the kernel refused.
     retry: Option<tokio::time::Instant>,
     delay: Duration,
-    /// When to read the machine's addresses again.
-    addresses: Option<tokio::time::Instant>,
+    /// Changes of the machine's addresses, if node ports answer on them.
+    addresses: Option<AddressChanges>,
     /// When to tell the watchdog that the loop goes round.
     watchdog: Option<tokio::time::Instant>,
 }
@@ -71,6 +71,8 @@ impl Loop {
         questions: mpsc::Receiver<Question>,
         notify: Notify,
     ) -> anyhow::Result<Self> {
+        // Before the addresses are read, so that none is missed.
+        let addresses = has_networks(&config).then(AddressChanges::open).transpose()?;
         let dataplane = Dataplane::open(config.dataplane())?;
         let foreign = match dataplane.events() {
             Ok(events) => Some(register(events)?),
@@ -97,8 +99,7 @@ impl Loop {
             synced: false,
             retry: None,
             delay: FIRST_DELAY,
-            addresses: has_networks(&config)
-                .then(|| tokio::time::Instant::now() + ADDRESS_INTERVAL),
+            addresses,
             watchdog: notify.interval().map(|interval| tokio::time::Instant::now() + interval),
             notify,
             succession: Succession::start(config.leftovers),
@@ -125,7 +126,10 @@ impl Loop {
                 Some(batch) = self.source.next() => self.take(batch),
                 () = self.announce.changed() => self.announce(),
                 () = sleep_until(self.retry) => self.sync(),
-                () = sleep_until(self.addresses) => self.read_addresses(),
+                changed = address_change(&mut self.addresses) => {
+                    changed?;
+                    self.read_addresses();
+                }
                 Some(question) = self.questions.recv() => self.answer(question),
                 () = sleep_until(self.watchdog) => self.tell_watchdog(),
             }
@@ -316,7 +320,6 @@ impl Loop {
     }
 
     fn read_addresses(&mut self) {
-        self.addresses = Some(tokio::time::Instant::now() + ADDRESS_INTERVAL);
         match Basis::read(&self.config) {
             Ok(basis) => {
                 self.node.configure(basis);
@@ -329,6 +332,11 @@ impl Loop {
 
 fn has_networks(config: &AgentConfig) -> bool {
     !config.node_ports.networks.is_empty()
+}
+
+async fn address_change(changes: &mut Option<AddressChanges>) -> anyhow::Result<()> {
+    let Some(changes) = changes else { return std::future::pending().await };
+    changes.changed().await.context("cannot follow the addresses of this machine")
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
