@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use apiserver::config::AuthorizationMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::agent::PassChain;
 use ipnet::IpNet;
 
 use crate::kube_proxy::Flags;
@@ -212,6 +213,10 @@ pub(crate) struct Agent {
     /// Count new connections by Service, for `portolan top`, /counters and /metrics
     #[arg(long)]
     pub(crate) counters: bool,
+    /// Let Services pass a host firewall that drops: its chains, such as
+    /// inet/filter/forward, iptables/FORWARD
+    #[arg(long, value_delimiter = ',', value_name = "CHAIN")]
+    pub(crate) accept_in_firewall: Vec<PassChain>,
     /// Remove what a kube-proxy has left in the kernel, once our own rules work
     #[arg(long)]
     pub(crate) replace_kube_proxy: bool,

@@ -7,6 +7,7 @@ use model::{Family, NodeView, ServiceName};
 use crate::counters::{Counts, Sums};
 use crate::diff::diff;
 use crate::error::Error;
+use crate::firewall::{RuleTables, RuleWatch};
 use crate::kernel::Kernel;
 use crate::layout::{Layout, Spot, cleaned_spots, counted};
 use crate::ruleset::{Data, Key, Op, Ruleset};
@@ -61,6 +62,8 @@ pub struct Synced {
     pub repaired: bool,
     /// Stale UDP and SCTP conntrack entries deleted (D36).
     pub forgotten: usize,
+    /// Somebody else may have changed tables meanwhile, unnoticed by [`crate::RuleWatch`].
+    pub disturbed: bool,
 }
 
 /// What a transaction cost.
@@ -159,6 +162,14 @@ impl Dataplane<Kernel> {
     /// When the event socket cannot be opened.
     pub fn events(&self) -> Result<Watch, Error> {
         self.netfilter.watch()
+    }
+
+    /// A source of events that tells when rules of other programs' tables change.
+    ///
+    /// # Errors
+    /// As [`Self::events`].
+    pub fn rule_events(&self, tables: RuleTables) -> Result<RuleWatch, Error> {
+        self.netfilter.watch_rules(tables)
     }
 }
 
@@ -333,7 +344,7 @@ impl<N: Netfilter> Dataplane<N> {
         }
         let Sent { messages, bytes, disturbed } = sent;
         self.disturbed |= disturbed;
-        Ok(Synced { messages, bytes, added, removed, repaired: found, forgotten: 0 })
+        Ok(Synced { messages, bytes, added, removed, repaired: found, forgotten: 0, disturbed })
     }
 
     /// Not worth failing for: it ends with the old timeout.

@@ -9,6 +9,7 @@ use crate::conntrack::{Cleanup, Conntrack};
 use crate::dataplane::{Affinity, Netfilter, Sent};
 use crate::error::Error;
 use crate::expr::Name;
+use crate::firewall::{RuleTables, RuleWatch};
 use crate::layout::{AFFINITY, is_entry};
 use crate::netlink::batch::DUMP_INTERRUPTED;
 use crate::netlink::{self, Answer, Batch, Described, Element, Message, Request};
@@ -45,6 +46,10 @@ impl Kernel {
 
     pub(crate) fn watch(&self) -> Result<Watch, Error> {
         self.watches.open(self.socket.port())
+    }
+
+    pub(crate) fn watch_rules(&self, tables: RuleTables) -> Result<RuleWatch, Error> {
+        Ok(RuleWatch::new(self.watches.open_unfiltered()?, tables))
     }
 
     fn send(&mut self, batch: &Batch, operations: &[Op]) -> Result<(), Error> {

@@ -24,6 +24,7 @@ mod diff;
 mod error;
 pub mod expr;
 mod fake;
+mod firewall;
 mod foreign;
 mod kernel;
 mod layout;
@@ -42,6 +43,9 @@ pub use dataplane::{Affinity, Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;
 pub use error::Error;
 pub use fake::Fake;
+pub use firewall::{
+    Firewall, FirewallChain, FirewallChainError, Opened, RuleTables, RuleWatch, SERVICES_COMMENT,
+};
 pub use foreign::ForeignTables;
 pub use kernel::Kernel;
 pub use layout::{Layout, Update};

@@ -67,6 +67,14 @@ impl Watches {
         Ok(Watch { socket })
     }
 
+    /// Opens a socket with all events, ours too, whose hearing stops with that of the others.
+    pub(crate) fn open_unfiltered(&self) -> Result<Socket, Error> {
+        let socket = Socket::open(1 << (NFNLGRP_NFTABLES - 1))?;
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.push(Arc::downgrade(socket.handle()));
+        Ok(socket)
+    }
+
     /// Stops events until the value returned is dropped; `None` if nobody watches.
     ///
     /// For large transactions: while anybody listens, the kernel makes one event per element,

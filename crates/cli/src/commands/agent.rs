@@ -117,6 +117,7 @@ fn config(arguments: Agent, settings: &mut Settings) -> anyhow::Result<AgentConf
     config.metrics_bind = with_port(config.metrics_bind, arguments.metrics_port);
     config.announce_interface = arguments.announce_interface;
     config.counters = arguments.counters;
+    config.pass_chains = arguments.accept_in_firewall;
     if arguments.replace_kube_proxy {
         config.leftovers = Leftovers::Remove;
     }

@@ -11,6 +11,8 @@ use nft::sysctl::Tuning;
 use plan::DetectorMode;
 use serde_json::Value;
 
+use super::firewall::PassChain;
+
 /// Settings of the agent.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -45,6 +47,8 @@ pub struct AgentConfig {
     pub conntrack: Conntrack,
     /// Count new connections by Service and endpoint, for `/counters` and `/metrics`.
     pub counters: bool,
+    /// Chains of the host's firewall in which Services pass (D40).
+    pub pass_chains: Vec<PassChain>,
     /// What becomes of what a kube-proxy has left in the kernel.
     pub leftovers: Leftovers,
     /// The configuration in kube-proxy's words, for `/configz`.
@@ -143,6 +147,7 @@ impl AgentConfig {
             sync_period: Duration::from_secs(30),
             conntrack: Conntrack::default(),
             counters: false,
+            pass_chains: Vec::new(),
             leftovers: Leftovers::Report,
             configuration: Value::Null,
             flags: BTreeMap::new(),

@@ -19,6 +19,7 @@ mod capabilities;
 mod config;
 pub mod counters;
 pub mod dry_run;
+mod firewall;
 mod health;
 mod health_check_ports;
 mod leftovers;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use nft::Dataplane;
 
 pub use self::config::{AgentConfig, Conntrack, Leftovers, NodePorts};
+pub use self::firewall::PassChain;
 use self::health::Health;
 use self::metrics::Metrics;
 use self::notify::Notify;
@@ -96,5 +98,6 @@ pub fn initialize(config: &AgentConfig) -> Vec<String> {
 /// # Errors
 /// When the kernel refuses.
 pub fn cleanup() -> anyhow::Result<()> {
+    firewall::take_back_all()?;
     Ok(Dataplane::open(nft::Settings::default())?.cleanup()?)
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::addresses::AddressChanges;
 use super::announce::Announce;
 use super::counters::CountersReport;
+use super::firewall::HostFirewall;
 use super::health::Health;
 use super::health_check_ports::HealthCheckPorts;
 use super::loopback::LoopbackPorts;
@@ -47,6 +48,7 @@ pub(crate) struct Loop {
     questions: mpsc::Receiver<Question>,
     notify: Notify,
     succession: Succession,
+    firewall: HostFirewall,
     /// What may keep Services from working here, for people.
     warnings: Vec<String>,
     /// Why the kernel does not follow the plan.
@@ -74,6 +76,7 @@ impl Loop {
         // Before the addresses are read, so that none is missed.
         let addresses = has_networks(&config).then(AddressChanges::open).transpose()?;
         let dataplane = Dataplane::open(config.dataplane())?;
+        let firewall = HostFirewall::start(config.pass_chains.clone(), &dataplane)?;
         let foreign = match dataplane.events() {
             Ok(events) => Some(register(events)?),
             Err(error) => {
@@ -103,6 +106,7 @@ impl Loop {
             watchdog: notify.interval().map(|interval| tokio::time::Instant::now() + interval),
             notify,
             succession: Succession::start(config.leftovers),
+            firewall,
             config,
         })
     }
@@ -177,6 +181,9 @@ impl Loop {
                 self.metrics.cleaned(&self.dataplane.netfilter_mut().take_cleanups());
                 self.error = None;
                 self.succession.synced();
+                if synced.disturbed {
+                    self.firewall.look();
+                }
                 self.notify.status(&format!("{} Services programmed", view.services.len()));
                 tracing::debug!(?synced, full = planned.full, "synced");
                 let events = self.ports.update(view);
@@ -285,11 +292,20 @@ impl Loop {
             last_sync: self.health.updated().map(|time| time.to_string()),
             waiting_for,
             error: self.error.clone(),
-            warnings: [self.warnings.clone(), self.not_forwarding(), self.succession.left()]
-                .concat(),
+            warnings: self.warnings(),
             ..NodeReport::default()
         };
         report(node, self.node.view(), self.node.cluster(), filter)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        [
+            self.warnings.clone(),
+            self.not_forwarding(),
+            self.succession.left(),
+            self.firewall.problems(),
+        ]
+        .concat()
     }
 
     fn measure(&self, planned: &Planned, started: Instant) {

@@ -40,6 +40,7 @@ use self::chains::Fixed;
 pub(crate) use self::connections::cleaned_spots;
 pub(crate) use self::counts::Counted;
 use self::draw::{List, Pick};
+pub(crate) use self::packet::dnatted;
 use self::resets::resets;
 pub(crate) use self::service::Spot;
 use self::service::{Contribution, spots};

@@ -42,7 +42,11 @@ pub(crate) const NFTA_CHAIN_TYPE: u16 = 7;
 // enum nft_rule_attributes
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;
 pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
+pub(crate) const NFTA_RULE_HANDLE: u16 = 3;
 pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub(crate) const NFTA_RULE_USERDATA: u16 = 7;
+/// What the `nft` program keeps in it (libnftnl/udata.h).
+pub(crate) const NFTNL_UDATA_RULE_COMMENT: u8 = 0;
 
 // enum nft_set_attributes, nft_set_desc_attributes, nft_set_field_attributes
 pub(crate) const NFTA_SET_TABLE: u16 = 1;

@@ -299,7 +299,7 @@ pub(crate) const REQUEST: u16 = flag(libc::NLM_F_REQUEST);
 pub(crate) const ACK: u16 = flag(libc::NLM_F_ACK);
 pub(crate) const DUMP: u16 = flag(libc::NLM_F_DUMP);
 pub(crate) const DUMP_INTERRUPTED: u16 = flag(libc::NLM_F_DUMP_INTR);
-const NEW: u16 = REQUEST | flag(libc::NLM_F_CREATE);
+pub(crate) const NEW: u16 = REQUEST | flag(libc::NLM_F_CREATE);
 /// Offset of `nlmsg_flags` in `struct nlmsghdr`.
 const NLMSG_FLAGS_AT: usize = 6;
 /// A nested attribute holds at most 64 KiB; the longest element (an IPv6 range) takes 156 bytes.

@@ -9,7 +9,7 @@ pub(crate) mod abi;
 pub(crate) mod batch;
 mod conntrack;
 mod dump;
-mod expression;
+pub(crate) mod expression;
 #[cfg(test)]
 mod round_trip;
 mod set;

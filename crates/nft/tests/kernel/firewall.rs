@@ -9,11 +9,11 @@ use model::{Family, FrontendKind, Protocol};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, sendto, socket as open_socket,
 };
-use portolan_nft::{Dataplane, Settings};
+use portolan_nft::{Dataplane, Firewall, FirewallChain, Opened, Settings};
 
 use crate::Test;
 use crate::lab::{self, Lab, Tried, greeting, silent, tcp};
-use crate::namespace::{Namespace, run};
+use crate::namespace::{Namespace, output, run};
 use crate::view::{balance, cluster_ip, frontend, ip, node_port, reject, service, view};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -213,7 +213,15 @@ fn host_firewall() {
         );
     });
     lab.client.run(|| assert!(silent("172.30.0.11:30007"), "the firewall drops everything"));
-    lab.node.run(|| run("nft add rule inet host forward ct status dnat accept"));
+    lab.node.run(|| {
+        let opened = |chain: &str| {
+            Firewall::open().unwrap().let_services_pass(&chain.parse().unwrap()).unwrap()
+        };
+        assert_eq!(opened("inet/host/forward"), Opened::Now);
+        assert_eq!(opened("inet/host/forward"), Opened::Already);
+        assert_eq!(opened("inet/host/input"), Opened::Missing);
+        assert_eq!(opened("inet/absent/forward"), Opened::Missing);
+    });
     let answered = |place: &Namespace, address: &'static str| {
         place.run(move || assert!(matches!(tcp(address), Tried::Answered(..)), "{address}"));
     };
@@ -224,5 +232,13 @@ fn host_firewall() {
     lab.pods[0].run(move || {
         let tried = TcpStream::connect_timeout(&direct, Duration::from_millis(700));
         assert!(tried.is_err(), "only Services pass");
+    });
+    lab.node.run(|| {
+        let listed = || output("nft list chain inet host forward").unwrap();
+        let rule = "ct status dnat accept comment \"portolan: connections to Services\"";
+        assert!(listed().contains(rule), "{}", listed());
+        let chain: FirewallChain = "inet/host/forward".parse().unwrap();
+        assert!(Firewall::open().unwrap().take_back(&chain).unwrap());
+        assert!(!listed().contains("dnat"), "{}", listed());
     });
 }
