@@ -5,6 +5,7 @@ mod api;
 mod capabilities;
 mod configuration;
 mod credentials;
+mod host;
 mod kernel;
 mod outages;
 mod place;
