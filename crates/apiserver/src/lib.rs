@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  TLS ─▶ http (authenticate, route, decode) ─▶ api::Request ─▶ registry ─▶ store (redb)
-//!                                                                  │           │
+//!                                      poststart (own objects) ─▶ │           │
 //!  bytes ◀─ http (JSON, table, protobuf, watch frames) ◀─ api::Answer ◀────── watch cache
 //! ```
 
