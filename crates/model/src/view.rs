@@ -129,7 +129,8 @@ pub enum Action {
 pub struct Backend {
     /// Address and port of the pod.
     pub address: SocketAddr,
-    /// Whether it runs on this node.
+    /// Whether it runs on this node, or may because nothing names its node. If it then reaches
+    /// itself, it must see another address (D12).
     pub local: bool,
 }
 

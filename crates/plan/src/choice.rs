@@ -18,6 +18,8 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Candidate {
     pub(crate) backend: Backend,
+    /// Whether it runs on this node for sure (D9), unlike [`Backend::local`].
+    pub(crate) here: bool,
     pub(crate) conditions: Conditions,
     pub(crate) hints: Hints,
 }
@@ -71,9 +73,10 @@ fn is_usable(slice: &EndpointSlice, family: Family) -> bool {
 
 fn candidate(endpoint: &Endpoint, port: u16, context: &NodeContext) -> Option<Candidate> {
     let address = SocketAddr::new(*endpoint.addresses.first()?, port);
-    let local = endpoint.node.as_ref() == Some(&context.node);
+    let here = endpoint.node.as_ref() == Some(&context.node);
     Some(Candidate {
-        backend: Backend { address, local },
+        backend: Backend { address, local: here || endpoint.node.is_none() },
+        here,
         conditions: endpoint.conditions,
         hints: endpoint.hints.clone(),
     })
@@ -82,7 +85,7 @@ fn candidate(endpoint: &Endpoint, port: u16, context: &NodeContext) -> Option<Ca
 /// Which of two entries for the same address and port counts.
 fn rank(candidate: &Candidate) -> (bool, bool, bool, bool) {
     let conditions = candidate.conditions;
-    (!conditions.terminating, conditions.ready, conditions.serving, candidate.backend.local)
+    (!conditions.terminating, conditions.ready, conditions.serving, candidate.here)
 }
 
 /// The endpoints of one Service port that are usable from one node.
@@ -152,7 +155,7 @@ pub(crate) fn choose(candidates: &[Candidate], context: &NodeContext) -> Choice 
         }
         backends(fallback.iter().copied())
     };
-    let is_local = |one: &&Candidate| one.backend.local;
+    let is_local = |one: &&Candidate| one.here;
     let local_ready = backends(ready.iter().copied().filter(is_local));
     let local_addresses = local_ready.iter().map(|backend| backend.address.ip()).collect();
     let local = if local_ready.is_empty() {

@@ -25,7 +25,8 @@ pub(crate) struct Candidates(BTreeMap<SocketAddr, Candidate>);
 /// An endpoint that may get the connection.
 pub(crate) struct Usable {
     pub(crate) address: SocketAddr,
-    pub(crate) local: bool,
+    /// Nothing says that it runs on another node.
+    pub(crate) may_be_here: bool,
 }
 
 /// The endpoints that may get a connection under one policy.
@@ -106,6 +107,7 @@ impl Candidates {
 
     /// D22: this node's ready endpoints, else its terminating ones; hints do not matter.
     pub(crate) fn for_local(&self, context: &NodeContext) -> Chosen {
+        // D9.
         let here = |one: &Candidate| one.node.as_ref() == Some(&context.node);
         let ready = self.usable(context, |one| here(one) && one.conditions.ready);
         if !ready.is_empty() {
@@ -125,8 +127,7 @@ impl Candidates {
         wanted
             .map(|(address, one)| Usable {
                 address: *address,
-                // D9.
-                local: one.node.as_ref() == Some(&context.node),
+                may_be_here: one.node.as_ref().is_none_or(|node| *node == context.node),
             })
             .collect()
     }
