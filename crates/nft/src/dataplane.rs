@@ -60,7 +60,7 @@ pub struct Synced {
     /// Whether the kernel held tables of ours that were not as expected: foreign changes, or at
     /// the first sync what an earlier process left.
     pub repaired: bool,
-    /// Stale UDP and SCTP conntrack entries deleted (D36).
+    /// Stale conntrack entries deleted (D35, D36).
     pub forgotten: usize,
     /// Somebody else may have changed tables meanwhile, unnoticed by [`crate::RuleWatch`].
     pub disturbed: bool,
@@ -139,7 +139,7 @@ pub struct Dataplane<N = Kernel> {
     /// What the kernel holds, as far as we know; `None` before the first sync and after a failed
     /// one. Only an optimisation: the kernel can always be read back.
     layout: Option<Layout>,
-    /// UDP and SCTP frontends whose connections have not been checked since they changed.
+    /// Frontends whose connections have not been checked since they changed ([`Stale`]).
     unchecked: BTreeSet<Spot>,
     sums: Sums,
     /// The tables have to be read back because a change may have gone unnoticed.

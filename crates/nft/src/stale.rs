@@ -1,6 +1,6 @@
-//! Which tracked UDP and SCTP connections lead nowhere (D36, D37, D38).
+//! Which tracked connections lead nowhere (D36, D37, D38).
 //!
-//! TCP notices by itself that its peer is gone (D35). UDP clients that keep
+//! TCP notices by itself that its peer is gone (D35), unless its Service asks for resets. UDP clients that keep
 //! sending from one port would keep their conntrack entry, and with it an
 //! endpoint that no longer exists, forever; so would SCTP clients that try to
 //! restart their association.
@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::{Family, Port, Protocol};
 
-/// UDP and SCTP frontends that have changed, and where their connections may go now.
+/// Frontends that have changed, and where their connections may go now: of UDP and SCTP, and of TCP
+/// Services that ask for resets.
 ///
 /// Only connections whose destination is one of these are ever stale: on an address of the Service
 /// itself, or on an address on which this node serves node ports (D38).
@@ -54,7 +55,8 @@ impl Stale {
     ///
     /// A connection that was never translated (both are the same) was opened before its Service
     /// had endpoints and must be forgotten too, unless the Service is gone: then it is none of
-    /// our business. An SCTP association outlives its Service, as a TCP connection does.
+    /// our business. An SCTP association outlives its Service, as a TCP connection does. TCP that was
+    /// never translated notices by itself.
     pub fn is_stale(
         &self,
         protocol: Protocol,
@@ -72,7 +74,10 @@ impl Stale {
         match self.frontends.get(&(protocol, destination)).or_else(node_port) {
             None => false,
             Some(Target::Nowhere) => protocol == Protocol::Udp && reply_source != destination,
-            Some(Target::Endpoints(endpoints)) => !endpoints.contains(&reply_source),
+            Some(Target::Endpoints(endpoints)) => {
+                let translated = protocol != Protocol::Tcp || reply_source != destination;
+                translated && !endpoints.contains(&reply_source)
+            }
         }
     }
 }
@@ -124,6 +129,18 @@ mod tests {
         assert!(udp("10.96.0.10:53", "10.244.0.5:54"), "other target port");
         assert!(!udp("10.96.0.10:53", "10.244.0.5:53"), "still usable");
         assert!(!udp("10.96.0.12:53", "10.244.0.6:53"), "unchanged Service");
+    }
+
+    #[test]
+    fn tcp_connections_are_stale_only_if_they_were_translated() {
+        // D35.
+        let endpoints = Target::Endpoints([at("10.244.0.5:80")].into());
+        let key = (Protocol::Tcp, at("10.96.0.10:80"));
+        let stale = Stale { frontends: [(key, endpoints)].into(), ..Stale::default() };
+        let tcp = |reply_source| stale.is_stale(Protocol::Tcp, key.1, at(reply_source));
+        assert!(tcp("10.244.0.6:80"));
+        assert!(!tcp("10.244.0.5:80"));
+        assert!(!tcp("10.96.0.10:80"));
     }
 
     #[test]

@@ -306,8 +306,13 @@ impl<'a> Tracer<'a> {
         }
     }
 
+    /// Its ports, and of TCP all up to the flags: the first packet of a connection has SYN.
     fn transport_header(&self) -> Vec<u8> {
-        [self.source.port().to_be_bytes(), self.destination.port().to_be_bytes()].concat()
+        let ports = [self.source.port().to_be_bytes(), self.destination.port().to_be_bytes()];
+        let mut header = ports.concat();
+        header.extend([0; 9]);
+        header.push(0x02);
+        header
     }
 
     fn bytes(&self, from: Reg, len: usize) -> &[u8] {

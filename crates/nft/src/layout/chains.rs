@@ -51,13 +51,15 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     let nat = ChainKind::Nat;
     let new = |last: Expr| rule([new_connection()], last);
     let to = |chain: &'static str| vec![vec![goto(chain)]];
-    let check_source = vec![new(goto("source-ranges"))];
+    let mut check_source = vec![new(goto("source-ranges"))];
     let mut check_refusals = vec![new(goto("refusals"))];
     let mut check_cluster = vec![new(jump("refusals")), new(goto("cluster-addresses"))];
     if fixed.resets {
         let check_gone = rule([established()], goto("resets"));
         check_refusals.push(check_gone.clone());
         check_cluster.push(check_gone);
+        let check_stray = rule([new_connection(), resets::goes_on()], jump("strays"));
+        check_source.insert(0, check_stray);
     }
     let mut arriving = check_source.clone();
     if fixed.serves_localhost(family) {
@@ -84,6 +86,7 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("node-ports", chain(node_ports())),
         ("refusals", chain(refusals(family, fixed))),
         ("resets", chain(resets::rules(family, fixed))),
+        ("strays", chain(resets::strays(family, fixed))),
         ("refuse", chain(refuse(family))),
         ("cluster-addresses", chain(cluster_addresses(family, &fixed.service_cidrs))),
         ("masquerade-and-unmark", chain(vec![rule([set_mark(fixed.mark, false)], MASQUERADE)])),

@@ -1,10 +1,11 @@
-//! Which tracked UDP and SCTP connections a change may leave stale.
+//! Which tracked connections a change may leave stale: of UDP and SCTP, and of TCP Services that ask
+//! for resets.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use model::{Family, Protocol, ServiceView};
+use model::{Family, Frontend, Protocol, ServiceView};
 
 use super::service::Spot;
 use super::{Changed, Layout, sets};
@@ -12,7 +13,7 @@ use crate::ruleset::Ruleset;
 use crate::stale::{Stale, Target};
 
 impl Layout {
-    /// All UDP and SCTP frontends.
+    /// All frontends whose connections may be stale.
     pub(crate) fn cleaned_spots(&self) -> Vec<Spot> {
         self.services.values().flat_map(|service| of_service(&service.given)).collect()
     }
@@ -25,13 +26,14 @@ impl Layout {
             ..Stale::default()
         };
         for spot in frontends {
+            let Some(target) = self.target(*spot) else { continue };
             match *spot {
                 Spot::Frontend(address, protocol, port) => {
                     let key = (protocol, SocketAddr::new(address, port.get()));
-                    stale.frontends.insert(key, self.target(*spot));
+                    stale.frontends.insert(key, target);
                 }
                 Spot::NodePort(family, protocol, port) => {
-                    stale.node_ports.insert((family, protocol, port), self.target(*spot));
+                    stale.node_ports.insert((family, protocol, port), target);
                 }
                 Spot::ClusterIp(_) | Spot::Hairpin(_) => {}
             }
@@ -39,19 +41,20 @@ impl Layout {
         stale
     }
 
-    fn target(&self, spot: Spot) -> Target {
+    /// `None` for TCP of a Service that does not ask for resets now.
+    fn target(&self, spot: Spot) -> Option<Target> {
         let owner = self.claims.get(&spot).and_then(|names| names.first());
         let service = owner.and_then(|name| self.services.get(name));
         let frontend = service.and_then(|service| {
             service.given.frontends.iter().find(|frontend| Spot::of(frontend) == spot)
         });
-        frontend.map_or(Target::Nowhere, |frontend| {
-            Target::Endpoints(frontend.lasting.iter().copied().collect())
-        })
+        let Some(frontend) = frontend else { return Some(Target::Nowhere) };
+        let target = Target::Endpoints(frontend.lasting.iter().copied().collect());
+        is_cleaned(frontend).then_some(target)
     }
 }
 
-/// UDP and SCTP frontends that differ between two versions of a Service.
+/// Frontends that differ between two versions of a Service and whose connections may be stale.
 pub(super) fn changed(changed: &Changed) -> BTreeSet<Spot> {
     let Changed { old, new } = changed;
     let both = [old, new].into_iter().flatten();
@@ -79,12 +82,12 @@ pub(crate) fn cleaned_spots(ruleset: &Ruleset) -> Vec<Spot> {
 }
 
 fn of_service(service: &ServiceView) -> impl Iterator<Item = Spot> {
-    let cleaned = service.frontends.iter().filter(|frontend| is_cleaned(frontend.protocol));
+    let cleaned = service.frontends.iter().filter(|frontend| is_cleaned(frontend));
     cleaned.map(Spot::of)
 }
 
-fn is_cleaned(protocol: Protocol) -> bool {
-    protocol != Protocol::Tcp
+fn is_cleaned(frontend: &Frontend) -> bool {
+    frontend.protocol != Protocol::Tcp || frontend.resets
 }
 
 /// If the protocol is UDP or SCTP.
@@ -93,5 +96,5 @@ fn parse(family: Family, node_port: bool, key: &[u8]) -> Option<Spot> {
     let (Spot::Frontend(_, protocol, _) | Spot::NodePort(_, protocol, _)) = spot else {
         return None;
     };
-    is_cleaned(protocol).then_some(spot)
+    (protocol != Protocol::Tcp).then_some(spot)
 }

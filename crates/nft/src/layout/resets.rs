@@ -8,7 +8,9 @@
 use model::{Family, Protocol, ServiceView};
 
 use super::chains::Fixed;
-use super::packet::{address_words, destination, dnatted, in_network, protocol_is, rule, within};
+use super::packet::{
+    address_words, destination, dnatted, frontend, in_network, node_port, protocol_is, rule, within,
+};
 use super::{chains, sets};
 use crate::expr::{CmpOp, CtKey, Expr, Found, Header, MetaKey, Name, Reg, RejectWith};
 use crate::ruleset::Rule;
@@ -26,15 +28,51 @@ pub(super) fn rules(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let words = address_words(family);
     let frontend = [vec![original(family)], port(Reg(words))].concat();
     let mut rules = vec![reset(family, frontend, Reg(0), Reg(words + 2), false)];
-    let mut on_node = vec![vec![original(family), within(sets::NODE_ADDRESSES, Reg(0))]];
-    if fixed.serves_localhost(family) {
-        on_node.push(in_network(original(family), chains::LOOPBACK));
-    }
-    for on_node in on_node {
+    for on_node in on_node(family, fixed, &original(family)) {
         let node_port = [on_node, port(Reg(0))].concat();
         rules.push(reset(family, node_port, Reg(0), Reg(2), true));
     }
     rules
+}
+
+/// The rules for TCP packets that begin no connection and belong to none, before their destination is
+/// translated: they would be sent to some other endpoint.
+pub(super) fn strays(family: Family, fixed: &Fixed) -> Vec<Rule> {
+    if !fixed.resets {
+        return Vec::new();
+    }
+    let reset = |find: Rule| rule([find], Expr::Reject { with: RejectWith::TcpReset });
+    let resetting = |set| within(set, Reg(0));
+    let mut find = frontend(family, Reg(0));
+    find.push(resetting(sets::RESETTING));
+    let mut rules = vec![reset(find)];
+    for on_node in on_node(family, fixed, &destination(family, Reg(0))) {
+        let mut find = on_node;
+        find.extend(node_port(Reg(0)));
+        find.push(resetting(sets::RESETTING_PORTS));
+        rules.push(reset(find));
+    }
+    rules
+}
+
+/// A TCP packet that begins no connection (RFC 9293 section 3.1: SYN is not set).
+pub(super) fn goes_on() -> Rule {
+    let mut rule = protocol_is(Protocol::Tcp);
+    rule.extend([
+        Expr::Payload { header: Header::Transport, offset: 13, len: 1, to: Reg(0) },
+        Expr::Bitwise { from: Reg(0), to: Reg(0), mask: vec![SYN], xor: vec![0] },
+        Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value: vec![0] },
+    ]);
+    rule
+}
+
+/// Where node ports answer, by an address that `load` puts into register 0.
+fn on_node(family: Family, fixed: &Fixed, load: &Expr) -> Vec<Rule> {
+    let mut on_node = vec![vec![load.clone(), within(sets::NODE_ADDRESSES, Reg(0))]];
+    if fixed.serves_localhost(family) {
+        on_node.push(in_network(load.clone(), chains::LOOPBACK));
+    }
+    on_node
 }
 
 /// `find` loads the key of a frontend to `key`; the endpoint's follows at `endpoint`.
@@ -82,3 +120,6 @@ fn absent(set: Name, from: Reg) -> Expr {
 
 /// `IP_CT_DIR_ORIGINAL`.
 const ORIGINAL: u8 = 0;
+
+/// Of the flags of a TCP header (RFC 9293 section 3.1).
+const SYN: u8 = 0x02;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::{Action, Family, Frontend, NodeView};
 use portolan_nft::{Dataplane, Settings};
+use socket2::{Domain, Socket, Type};
 
 use crate::Test;
 use crate::lab::{Lab, Tried, greeting};
@@ -18,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("connections_that_have_lost_their_endpoint_are_kept_unless_asked", kept),
     ("connections_to_endpoints_that_terminate_are_not_reset", terminating),
     ("connections_are_not_reset_when_their_service_goes", service_gone),
+    ("a_client_port_is_free_again_after_a_reset", same_port),
     ("resets_survive_a_restart_and_a_change_that_was_missed", restart),
 ];
 
@@ -179,4 +181,39 @@ fn restart() {
         assert!(!dataplane.verify().unwrap().repaired, "what was written is what is read back");
     });
     all_reset(&mut streams);
+}
+
+/// Conntrack would hold on to the connection, and refuse the next from the same port as well.
+fn same_port() {
+    for address in [CLUSTER_IPS, NODE_PORTS].concat() {
+        let (lab, mut dataplane) = lab(views(&[0], &[0]));
+        let connect = move |port| lab.client.run(move || connect_from(port, address));
+        let mut first = connect(0).unwrap();
+        assert!(matches!(greeting(&mut first), Tried::Answered(..)), "{address}");
+        let port = first.local_addr().unwrap().port();
+        dataplane.sync(&views(&[1], &[1])).unwrap();
+        assert_eq!(next(&mut first), Err(ErrorKind::ConnectionReset), "{address}");
+        drop(first);
+        let start = std::time::Instant::now();
+        let mut second = connect(port).unwrap_or_else(|error| panic!("{address}: {error}"));
+        println!("connected again after {:?}", start.elapsed());
+        assert!(matches!(greeting(&mut second), Tried::Answered(..)), "{address}");
+        assert_eq!(next(&mut second), Ok(b'x'), "{address}");
+    }
+}
+
+/// A connection from that port of the client, 0 for any.
+fn connect_from(port: u16, address: &str) -> std::io::Result<TcpStream> {
+    let to = socket(address);
+    let domain = Domain::for_address(to);
+    let stream = Socket::new(domain, Type::STREAM, None)?;
+    stream.set_reuse_address(true)?;
+    let any: std::net::IpAddr = if to.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    stream.bind(&std::net::SocketAddr::new(any, port).into())?;
+    stream.connect(&to.into())?;
+    Ok(stream.into())
 }
