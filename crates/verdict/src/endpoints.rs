@@ -76,6 +76,11 @@ impl Candidates {
         Self(found)
     }
 
+    /// Whether there is such an endpoint, in whatever condition.
+    pub(crate) fn contains(&self, endpoint: SocketAddr) -> bool {
+        self.0.contains_key(&endpoint)
+    }
+
     /// D20, D21: any ready endpoint, narrowed by hints; else those that serve while terminating.
     pub(crate) fn for_cluster(&self, context: &NodeContext) -> Chosen {
         let ready: Vec<_> = self.0.iter().filter(|(_, one)| one.conditions.ready).collect();

@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use model::{
-    Cluster, LocalDetector, NodeContext, Outcome, Packet, Reason, Service, TrafficPolicy, Verdict,
+    Cluster, LocalDetector, NodeContext, Outcome, Packet, Protocol, Reason, Service, TrafficPolicy,
+    Verdict,
 };
 
 use crate::destination::Destination;
@@ -48,6 +49,39 @@ pub fn judge(cluster: &Cluster, context: &NodeContext, packet: &Packet) -> Verdi
             }
             external(&trial)
         }
+    }
+}
+
+/// The Service that a packet is for, by its destination: one of its ports is declared there.
+pub fn service<'a>(
+    cluster: &'a Cluster,
+    context: &NodeContext,
+    packet: &Packet,
+) -> Option<&'a Service> {
+    match destination::find(cluster, context, packet) {
+        Destination::ClusterIp(service, _) | Destination::External(service, _, _) => Some(service),
+        Destination::UndeclaredPort | Destination::Unallocated | Destination::Elsewhere => None,
+    }
+}
+
+/// Whether the next packet of an established TCP connection to an endpoint is answered by a reset
+/// (D35): its Service asks for that, and has no such endpoint any more, in whatever condition.
+///
+/// All other connections stay open. `packet` is the first of the connection, as the client sent it.
+pub fn is_reset(
+    cluster: &Cluster,
+    context: &NodeContext,
+    packet: &Packet,
+    endpoint: SocketAddr,
+) -> bool {
+    match destination::find(cluster, context, packet) {
+        Destination::ClusterIp(service, port) | Destination::External(service, port, _) => {
+            let candidates = Candidates::of(cluster, service, port, packet.destination.ip());
+            service.reset_connections
+                && port.protocol == Protocol::Tcp
+                && !candidates.contains(endpoint)
+        }
+        Destination::UndeclaredPort | Destination::Unallocated | Destination::Elsewhere => false,
     }
 }
 

@@ -12,9 +12,13 @@ use plan::{AgentSettings, DetectorMode, NodePortAddresses};
 use crate::story::{Action, Expected, Origin, Story};
 
 /// A story's cluster and the node that handles its packets.
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) node: String,
+    pub(crate) settings: AgentSettings,
+    /// Addresses that the node has besides those of its Node object.
+    pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
 /// Runs a story; one line for each thing that is not as told.
@@ -49,15 +53,32 @@ pub(crate) fn run(story: &Story) -> Vec<String> {
 
 impl World {
     pub(crate) fn new(story: &Story) -> Self {
-        let mut world = Self { cluster: Cluster::default(), node: "node1".to_owned() };
+        let mut world = Self::of(Cluster::default());
         world.apply(story, "objects.yaml");
         world
+    }
+
+    /// `node1` of a cluster, with the usual settings.
+    pub(crate) fn of(cluster: Cluster) -> Self {
+        let settings = AgentSettings {
+            detector: DetectorMode::NodeCidr,
+            node_port_addresses: NodePortAddresses::Primary,
+            masquerade_all: false,
+        };
+        Self { cluster, node: "node1".to_owned(), settings, addresses: BTreeSet::new() }
+    }
+
+    /// All addresses of the node.
+    pub(crate) fn node_addresses(&self) -> BTreeSet<IpAddr> {
+        let node = &self.cluster.nodes[self.node.as_str()];
+        node.internal_ips.iter().chain(&self.addresses).copied().collect()
     }
 
     /// Takes a step that changes the world; false for packets.
     pub(crate) fn take(&mut self, story: &Story, action: &Action) -> bool {
         match action {
             Action::Node(name) => self.node.clone_from(name),
+            Action::Settings(words) => self.set(words),
             Action::Apply(section) => self.apply(story, section),
             Action::Delete { kind, namespace, name } => {
                 let kind = match kind.as_str() {
@@ -83,13 +104,38 @@ impl World {
         }
     }
 
+    fn set(&mut self, words: &[String]) {
+        *self = Self { node: self.node.clone(), ..Self::of(std::mem::take(&mut self.cluster)) };
+        for word in words {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let networks = |list: &str| list.split(',').map(|one| one.parse().unwrap()).collect();
+            match name {
+                "masquerade-all" => self.settings.masquerade_all = true,
+                "detector" => {
+                    let (kind, which) = value.split_once(':').unwrap_or((value, ""));
+                    self.settings.detector = match kind {
+                        "none" => DetectorMode::None,
+                        "cluster" => DetectorMode::ClusterCidr(networks(which)),
+                        "bridge" => DetectorMode::BridgeInterface(which.to_owned()),
+                        "prefix" => DetectorMode::InterfacePrefix(which.to_owned()),
+                        _ => panic!("there is no detector {kind}"),
+                    };
+                }
+                "addresses" => {
+                    self.addresses = value.split(',').map(|one| one.parse().unwrap()).collect();
+                }
+                "nodeport-addresses" => {
+                    let (networks, local) = (networks(value), self.node_addresses());
+                    self.settings.node_port_addresses =
+                        NodePortAddresses::Networks { networks, local };
+                }
+                _ => panic!("there is no setting {name}"),
+            }
+        }
+    }
+
     pub(crate) fn context(&self) -> NodeContext {
-        let settings = AgentSettings {
-            detector: DetectorMode::NodeCidr,
-            node_port_addresses: NodePortAddresses::Primary,
-            masquerade_all: false,
-        };
-        plan::context(&self.cluster, &self.node.as_str().into(), &settings)
+        plan::context(&self.cluster, &self.node.as_str().into(), &self.settings)
             .unwrap_or_else(|| panic!("no Node {}", self.node))
     }
 
@@ -101,19 +147,33 @@ impl World {
         protocol: model::Protocol,
     ) -> Packet {
         let same_family = |address: &&IpAddr| address.is_ipv4() == to.is_ipv4();
-        let node =
-            context.node_addresses.iter().find(same_family).copied().unwrap_or_else(|| to.ip());
+        let own = self.node_addresses();
+        let node = own.iter().find(same_family).copied().unwrap_or_else(|| to.ip());
         Packet {
             node: context.node.clone(),
             from_node: *from == Origin::Node,
             interface: match from {
                 Origin::Node => String::new(),
-                Origin::Pod(_) => "veth-pod".to_owned(),
+                Origin::Pod(address) => interface_of(*address),
                 Origin::Client(_) | Origin::RemotePod(_) => "eth0".to_owned(),
             },
             protocol,
             source: SocketAddr::new(from.address(to.ip(), node), 40000),
             destination: to,
+        }
+    }
+}
+
+/// The node's interface to one of its pods.
+pub(crate) fn interface_of(pod: IpAddr) -> String {
+    match pod {
+        IpAddr::V4(address) => {
+            let [.., node, number] = address.octets();
+            format!("pod{node}-{number}")
+        }
+        IpAddr::V6(address) => {
+            let [_, _, _, node, .., number] = address.segments();
+            format!("pod{node:x}-{number:x}v6")
         }
     }
 }

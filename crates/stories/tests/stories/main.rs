@@ -4,16 +4,20 @@
 //!  stories/*.txtar ─▶ Story ─▶ model:  wire + plan against verdict        (milliseconds)
 //!                        ├───▶ fake:   nft's tables in a fake kernel
 //!                        └───▶ kernel: nf_tables, real packets, namespaces
-//!  arbitrary ─▶ random clusters, packets and changes ─▶ properties: model and fake
+//!  arbitrary, packets, changes ─▶ properties: model and fake kernel
+//!                            └──▶ in_kernel::random, in_kernel::changes: the real kernel
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod arbitrary;
+mod changes;
 mod in_fake;
 mod in_kernel;
 mod in_model;
+mod packets;
 mod properties;
+mod runs;
 mod story;
 
 use std::path::PathBuf;

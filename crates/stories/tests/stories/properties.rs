@@ -1,110 +1,154 @@
-//! Random clusters and packets: the plan and the tables always agree with `verdict`.
+//! Random clusters, packets and changes: the plan and the tables always agree with `verdict`.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use model::{Change, Cluster, Kind, NodeView, Object, Outcome, Packet};
+use model::{Change, Cluster, NodeContext, NodeView, Object, Outcome, Packet};
 use nft::{Dataplane, Fake, Netfilter, Ruleset, Settings};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::Config;
 
 use crate::arbitrary;
+use crate::changes::{Step, Told, steps};
 use crate::in_fake::Flaky;
 use crate::in_model::{planned, simplify};
+use crate::packets::{Shot, Tally, shot};
+use crate::runs::run;
 
-proptest! {
-    #[test]
-    fn plan_and_tables_agree_with_verdict(
-        objects in arbitrary::objects(),
-        context in arbitrary::context(),
-        packets in proptest::collection::vec(arbitrary::packet(), 1..60),
-    ) {
+/// Clusters.
+const CASES: u32 = 512;
+/// Lives of agents: each takes a tenth of a second, unoptimised.
+const LIVES: u32 = 128;
+
+/// Of a thousand packets at least, so that no run tests nothing.
+const WANTED: [(&str, usize); 14] = [
+    ("delivered", 80),
+    ("masqueraded", 150),
+    ("refused", 100),
+    ("dropped", 40),
+    ("untouched", 50),
+    ("source range", 3),
+    ("no local endpoints", 10),
+    ("no endpoints", 50),
+    ("undeclared port", 20),
+    ("terminating", 20),
+    ("hints", 30),
+    ("from the node", 80),
+    ("from the address itself", 10),
+    ("IPv6", 300),
+];
+
+#[test]
+fn plan_and_tables_agree_with_verdict() {
+    let name = "plan_and_tables_agree_with_verdict";
+    let tally = RefCell::new(Tally::default());
+    let strategy = (arbitrary::objects(), arbitrary::context(), vec(shot(), 1..60));
+    run(name, CASES, Config::default(), &strategy, |(objects, context, shots)| {
         let cluster = cluster(&objects);
         let view = plan::node_view(&cluster, &context);
         let dataplane = loaded(&view);
-        for packet in packets {
-            agree(&cluster, &view, dataplane.netfilter(), &packet)?;
+        for shot in shots {
+            let packet = shot.at(&cluster, context.node_addresses.clone());
+            tally.borrow_mut().add(&packet, &verdict::judge(&cluster, &context, &packet));
+            agree(&cluster, &context, Some(&view), dataplane.netfilter(), &packet)?;
         }
-    }
-
-    #[test]
-    fn changes_lead_to_the_tables_of_a_fresh_load(
-        objects in arbitrary::objects(),
-        later in arbitrary::objects(),
-        deleted in proptest::collection::vec(any::<Index>(), 0..8),
-        contexts in proptest::collection::vec(arbitrary::context(), 1..3),
-        packets in proptest::collection::vec(arbitrary::packet(), 1..20),
-        doubled in any::<bool>(),
-        killed in proptest::collection::vec(any::<Index>(), 0..3),
-        seed in any::<u64>(),
-    ) {
-        let mut now = Cluster::default();
-        let mut planner = plan::Planner::new(contexts[0].clone());
-        let kernel = Flaky::new(Fake::new(contexts[0].node_addresses.clone()), seed);
-        let mut dataplane = Dataplane::new(kernel, Settings::default());
-        let changes = changes(&objects, &later, &deleted);
-        let killed: BTreeSet<usize> =
-            killed.iter().filter(|_| !changes.is_empty()).map(|at| at.index(changes.len())).collect();
-        for (at, change) in changes.into_iter().enumerate() {
-            if killed.contains(&at) {
-                // The process is gone with all that it knew; the kernel is not.
-                planner = plan::Planner::new(contexts[0].clone());
-                dataplane = Dataplane::new(dataplane.netfilter().clone(), Settings::default());
-            }
-            for _ in 0..=usize::from(doubled) {
-                let dirty = plan::affected(&now, &change);
-                now.apply(change.clone());
-                let names = planner.update(&now, &contexts[0], &dirty);
-                // A refused transaction is left to the sync after the next change.
-                if dataplane.sync_services(planner.view(), &names).is_ok() && contexts.len() == 1 {
-                    // Every instant is right, not only the last.
-                    for packet in packets.iter().take(2) {
-                        agree(&now, planner.view(), &dataplane.netfilter().fake, packet)?;
-                    }
-                }
-            }
-        }
-        // D49: the node itself changes as well: its addresses, its zone, its detector.
-        let context = contexts.last().unwrap();
-        planner.update(&now, context, &BTreeSet::new());
-        let done = (0..20).any(|_| dataplane.sync(planner.view()).is_ok());
-        prop_assert!(done, "twenty refusals in a row");
-
-        let view = plan::node_view(&now, context);
-        prop_assert_eq!(planner.view(), &view);
-        prop_assert_eq!(dataplane.sync(&view).unwrap().messages, 0, "nothing is left to do");
-        let fake = dataplane.netfilter().fake.clone();
-        same_tables(&view, fake.clone())?;
-        if contexts.len() == 1 {
-            for packet in packets {
-                agree(&now, &view, &fake, &packet)?;
-            }
-        }
-    }
+        Ok(())
+    });
+    tally.borrow().assert_varied(&WANTED);
 }
 
-/// The first objects one by one, then the later ones (those of the same name replace), with
-/// deletions in between.
-fn changes(objects: &[Object], later: &[Object], deleted: &[Index]) -> Vec<Change> {
-    let apply = |object: &Object| Change::Apply(object.clone());
-    let mut changes: Vec<Change> = objects.iter().map(apply).collect();
-    // Addresses change hands only after a Service is gone, as the API would have it.
-    let stays = |object: &Object| {
-        let same = |other: &Object| {
-            other.kind() == object.kind() && other.meta().name == object.meta().name
-        };
-        object.kind() != Kind::Service && later.iter().any(same)
-    };
-    changes.extend(objects.iter().filter(|object| !stays(object)).map(delete));
-    changes.extend(later.iter().map(apply));
-    for index in deleted.iter().filter(|_| !later.is_empty()) {
-        changes.push(delete(index.get(later)));
-    }
-    changes
+/// A life of an agent.
+#[derive(Clone, Debug)]
+struct Life {
+    objects: Vec<Object>,
+    steps: Vec<Step>,
+    /// What the node is, and becomes before some step (D49).
+    contexts: Vec<(NodeContext, Index)>,
+    shots: Vec<Shot>,
+    seed: u64,
 }
 
-fn delete(object: &Object) -> Change {
-    let meta = object.meta();
-    Change::Delete(object.kind(), meta.namespace.clone(), meta.name.clone())
+#[test]
+fn whatever_changes_the_tables_are_right_at_every_instant() {
+    let name = "whatever_changes_the_tables_are_right_at_every_instant";
+    let (refused, killed) = (RefCell::new(0), RefCell::new(0));
+    let contexts = vec((arbitrary::context(), any::<Index>()), 1..4);
+    let strategy = (arbitrary::objects(), steps(1..24), contexts, vec(shot(), 8..24), any::<u64>())
+        .prop_map(|(objects, steps, contexts, shots, seed)| Life {
+            objects,
+            steps,
+            contexts,
+            shots,
+            seed,
+        });
+    run(name, LIVES, Config::default(), &strategy, |life| {
+        *refused.borrow_mut() += live(&life)?;
+        *killed.borrow_mut() += life.steps.iter().filter(|step| step.killed).count();
+        Ok(())
+    });
+    let (refused, killed) = (refused.into_inner(), killed.into_inner());
+    eprintln!("{refused} transactions were refused, {killed} agents were killed");
+    assert!(refused > 50 && killed > 50, "{refused} refused, {killed} killed");
+}
+
+/// Goes through a life and returns how many transactions were refused.
+fn live(life: &Life) -> Result<usize, TestCaseError> {
+    // The fake kernel's own addresses do not change, the node ports' do.
+    let own: BTreeSet<_> = life.contexts[0].0.node_addresses.clone();
+    let mut context = life.contexts[0].0.clone();
+    let kernel = Flaky::new(Fake::new(own.clone()), 10, life.seed);
+    let mut dataplane = Dataplane::new(kernel, Settings::default());
+    let mut told = Told::new(cluster(&life.objects), &context);
+    // What the kernel was last made to do: what a refused transaction leaves in place.
+    let mut shown = None;
+    for (at, step) in life.steps.iter().enumerate() {
+        if step.killed {
+            dataplane = Dataplane::new(dataplane.netfilter().clone(), Settings::default());
+        }
+        let next = life.contexts.iter().find(|(_, when)| when.index(life.steps.len()) == at);
+        context = next.map_or(context, |(next, _)| next.clone());
+        told.take(step, |_| context.clone());
+        if dataplane.sync_services(told.view(), told.changed()).is_ok() {
+            shown = Some((told.cluster.clone(), context.clone()));
+        }
+        let Some((cluster, context)) = &shown else { continue };
+        for shot in life.shots.iter().cycle().skip(3 * at).take(3) {
+            let packet = shot.at(cluster, context.node_addresses.clone());
+            if context.node_addresses == own {
+                agree(cluster, context, None, &dataplane.netfilter().kernel, &packet)?;
+            }
+        }
+    }
+    let done = (0..20).any(|_| dataplane.sync(told.view()).is_ok());
+    prop_assert!(done, "twenty refusals in a row");
+    ends_right(&told, &context, &mut dataplane)?;
+    if context.node_addresses == own {
+        for shot in &life.shots {
+            let packet = shot.at(&told.cluster, own.clone());
+            agree(
+                &told.cluster,
+                &context,
+                Some(told.view()),
+                &dataplane.netfilter().kernel,
+                &packet,
+            )?;
+        }
+    }
+    Ok(dataplane.netfilter().refused)
+}
+
+/// However it came to be, the state is that of a fresh start.
+fn ends_right(
+    told: &Told,
+    context: &NodeContext,
+    dataplane: &mut Dataplane<Flaky<Fake>>,
+) -> Result<(), TestCaseError> {
+    let view = plan::node_view(&told.cluster, context);
+    prop_assert_eq!(told.view(), &view);
+    prop_assert_eq!(dataplane.sync(&view).unwrap().messages, 0, "nothing is left to do");
+    same_tables(&view, dataplane.netfilter().kernel.clone())
 }
 
 fn cluster(objects: &[Object]) -> Cluster {
@@ -122,19 +166,22 @@ fn loaded(view: &NodeView) -> Dataplane<Fake> {
 
 fn agree(
     cluster: &Cluster,
-    view: &NodeView,
+    context: &NodeContext,
+    view: Option<&NodeView>,
     kernel: &Fake,
     packet: &Packet,
 ) -> Result<(), TestCaseError> {
-    if packet.from_node && !view.context.node_addresses.contains(&packet.source.ip()) {
+    if packet.from_node && !context.node_addresses.contains(&packet.source.ip()) {
         return Ok(()); // This node does not have that address.
     }
-    let judged = verdict::judge(cluster, &view.context, packet);
+    let judged = verdict::judge(cluster, context, packet);
     let told = simplify(&judged.outcome);
-    let followed = planned(view, &view.context, packet);
-    prop_assert_eq!(&followed, &told, "plan; verdict says {:?}; {:?}", judged.reason, packet);
+    if let Some(view) = view {
+        let followed = planned(view, context, packet);
+        prop_assert_eq!(&followed, &told, "plan; verdict: {:?}; {:?}", judged.reason, packet);
+    }
     let traced: Outcome = kernel.trace(packet);
-    prop_assert_eq!(simplify(&traced), told, "tables; {:?}; {:?}", judged.reason, packet);
+    prop_assert_eq!(simplify(&traced), told, "tables; verdict: {:?}; {:?}", judged.reason, packet);
     Ok(())
 }
 

@@ -12,7 +12,13 @@
 //! node -> 10.96.0.7:81/TCP => refused          or: dropped, untouched
 //! apply more.yaml                              another section of this file
 //! delete Service default/web
+//! settings masquerade-all detector=none         of the agent from here on, in place of the usual ones
 //! ```
+//!
+//! Settings: `masquerade-all`; `detector=` `none`, `cluster:NETWORK,…`, `bridge:NAME` or
+//! `prefix:NAME` (the usual one is the Node's podCIDRs); `addresses=ADDRESS,…` that the machine has besides
+//! the Node's; `nodeport-addresses=NETWORK,…`. The interface of pod 10.244.1.9 is `pod1-9`, that of
+//! fd00:10:244:1::9 is `pod1-9v6`, all others' are `eth0`.
 //!
 //! An endpoint with `*` must see the node's address instead of the client's (masquerade).
 
@@ -39,6 +45,7 @@ pub(crate) enum Action {
     Node(String),
     Apply(String),
     Delete { kind: String, namespace: String, name: String },
+    Settings(Vec<String>),
     Packet { from: Origin, to: SocketAddr, protocol: Protocol, expected: Expected },
 }
 
@@ -133,6 +140,9 @@ fn parse(text: &str) -> Result<Action, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     match words.as_slice() {
         ["node", name] => Ok(Action::Node((*name).to_owned())),
+        ["settings", words @ ..] => {
+            Ok(Action::Settings(words.iter().map(|&word| word.to_owned()).collect()))
+        }
         ["apply", section] => Ok(Action::Apply((*section).to_owned())),
         ["delete", kind, name] => {
             let (namespace, name) = name.split_once('/').unwrap_or(("", name));

@@ -81,22 +81,25 @@ fn talk(
     Ok((socket, String::from_utf8_lossy(&buffer[..len]).into_owned()))
 }
 
-/// An established TCP connection.
-pub(crate) struct Established(Socket);
+/// An established TCP connection, and who answers there.
+pub(crate) struct Established {
+    socket: Socket,
+    pub(crate) server: SocketAddr,
+}
 
 impl Established {
-    /// Called inside a namespace; `None` if nobody answers soon (a pod of another node that reaches
-    /// itself does not accept packets from its own address).
-    pub(crate) fn open(source: Option<IpAddr>, to: SocketAddr) -> Option<Self> {
-        talk(Protocol::Tcp, source, to, Duration::from_secs(1)).ok().map(|(socket, _)| Self(socket))
+    /// Called inside a namespace.
+    pub(crate) fn open(source: Option<IpAddr>, to: SocketAddr) -> io::Result<Self> {
+        let (socket, text) = talk(Protocol::Tcp, source, to, PATIENCE)?;
+        let (server, _) = parse(&text).ok_or(ErrorKind::InvalidData)?;
+        Ok(Self { socket, server })
     }
 
-    /// Asks the server to close it and waits until it has.
-    pub(crate) fn close(mut self) -> io::Result<()> {
-        self.0.write_all(b"x")?;
-        match self.0.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(io::Error::other("the server had more to say")),
-        }
+    /// Sends a byte and waits until it comes back.
+    pub(crate) fn echo(&mut self) -> io::Result<()> {
+        let mut byte = [0];
+        self.socket.write_all(b"x")?;
+        self.socket.read_exact(&mut byte)?;
+        if byte == *b"x" { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 }

@@ -8,7 +8,10 @@
 //! A server stands on every endpoint and, as a decoy, on every other address that a story knocks
 //! at: a packet that leaks past the rules is answered by the wrong one instead of looking refused.
 
+mod board;
+mod changes;
 mod knock;
+mod node;
 mod random;
 mod serve;
 mod topology;
@@ -78,7 +81,7 @@ fn run(story: &Story) -> Vec<String> {
     let mut failures = Vec::new();
     for step in &story.steps {
         let changed = world.take(story, &step.action);
-        if let Action::Node(_) = &step.action {
+        if let Action::Node(_) | Action::Settings(_) = &step.action {
             stage = None;
         } else if changed && let Some(stage) = &mut stage {
             Stage::sync(stage, &world);
@@ -89,7 +92,7 @@ fn run(story: &Story) -> Vec<String> {
             continue;
         }
         let stage = stage.get_or_insert_with(|| Stage::set(story, &world));
-        let told = stage.ask(from, *to, *protocol, expected);
+        let told = stage.topology.ask(from, *to, *protocol, expected);
         failures.extend(told.err().map(|why| format!("{}: {why}", story.place(step))));
     }
     failures
@@ -127,7 +130,9 @@ impl Stage {
         let view = plan::node_view(&world.cluster, &world.context());
         self.dataplane.sync(&view).unwrap();
     }
+}
 
+impl Topology {
     /// Knocks a few times at a Service port with session affinity: one of the expected endpoints
     /// answers, always the same.
     fn ask_sticky(
@@ -137,7 +142,7 @@ impl Stage {
         protocol: Protocol,
         endpoints: &BTreeSet<SocketAddr>,
     ) -> Result<(), String> {
-        let (namespace, source) = self.topology.origin(from, to);
+        let (namespace, source) = self.origin(from, to);
         let mut seen = BTreeSet::new();
         for _ in 0..ENOUGH {
             let knock = move || knock(protocol, source, to, knock::PATIENCE);
@@ -158,7 +163,7 @@ impl Stage {
         protocol: Protocol,
         expected: &Expected,
     ) -> Result<(), String> {
-        let (namespace, source) = self.topology.origin(from, to);
+        let (namespace, source) = self.origin(from, to);
         // On a thread of its own: others knock from the same namespace at the same time.
         let once = |patience| {
             let knock = move || knock(protocol, source, to, patience);
@@ -217,7 +222,7 @@ impl Stage {
         source: Option<IpAddr>,
         masqueraded: bool,
     ) -> Result<(), String> {
-        let node = self.topology.node_addresses.contains(&client);
+        let node = self.node_addresses.contains(&client);
         let right = if masqueraded || source.is_none() { node } else { source == Some(client) };
         let expected = if masqueraded { "the node" } else { "the client itself" };
         if right { Ok(()) } else { Err(format!("saw {client}, not {expected}")) }

@@ -1,4 +1,4 @@
-//! Servers that tell who they are and whom they saw.
+//! Servers that tell who they are and whom they saw, and then echo.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -39,8 +39,11 @@ fn serve_stream(listener: TcpListener, address: SocketAddr) {
                 let Ok(peer) = stream.peer_addr() else { return };
                 // In one piece, so that one read gets it.
                 let _ = stream.write_all(format!("{address} {}\n", peer.ip()).as_bytes());
-                // The client closes first: its port rests, not the server's.
-                let _ = stream.read(&mut [0]);
+                // Until the client closes: then its port rests, not the server's.
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|len| len == 1) {
+                    let _ = stream.write_all(&byte);
+                }
             });
         }
     });

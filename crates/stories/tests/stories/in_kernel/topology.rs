@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use model::{IpNet, Object, Protocol};
@@ -10,7 +11,7 @@ use testkit::Namespace;
 
 use super::knock::has_sctp;
 use super::serve::serve;
-use crate::in_model::World;
+use crate::in_model::{World, interface_of};
 use crate::story::{Action, Origin, Story};
 
 /// A node, its pods, and the world around it.
@@ -24,6 +25,8 @@ pub(crate) struct Topology {
     remote: Place,
     /// Clients outside.
     clients: Place,
+    /// Load balancers outside that have the addresses which they serve, and send from them.
+    balancers: Place,
     /// The node's default route: has every address that nobody else has.
     elsewhere: Place,
 }
@@ -42,6 +45,7 @@ struct Names {
     pods: BTreeSet<IpAddr>,
     remote: BTreeSet<IpAddr>,
     clients: BTreeSet<IpAddr>,
+    balancers: BTreeSet<IpAddr>,
 }
 
 impl Topology {
@@ -63,7 +67,7 @@ impl Topology {
         packets: impl Iterator<Item = (Origin, SocketAddr, Protocol)>,
     ) -> Self {
         let node = &world.cluster.nodes[world.node.as_str()];
-        let own: BTreeSet<IpAddr> = node.internal_ips.iter().copied().collect();
+        let own = world.node_addresses();
         let names = names(objects, packets, &node.pod_cidrs, &own);
         let gateways: BTreeSet<IpAddr> =
             node.pod_cidrs.iter().filter_map(|network| network.hosts().next()).collect();
@@ -74,12 +78,14 @@ impl Topology {
             pods: names.pods.iter().map(|address| (*address, Namespace::new())).collect(),
             remote: place(names.remote),
             clients: place(names.clients),
+            balancers: place(names.balancers),
             elsewhere: place(BTreeSet::new()),
         };
         let destinations = names.destinations.iter().map(|(_, address)| address.ip());
         topology.elsewhere.addresses =
             destinations.filter(|address| !topology.is_somewhere(*address)).collect();
         topology.connect(&own, &gateways);
+        topology.balancers.send_to_own(&own);
         topology.await_neighbours(&own, &gateways);
         for (protocol, address) in names.endpoints.union(&names.destinations) {
             topology.serve(*protocol, *address);
@@ -94,6 +100,9 @@ impl Topology {
             Origin::Node => (&self.node, None),
             Origin::Pod(address) => (&self.pods[address], Some(source)),
             Origin::RemotePod(_) => (&self.remote.namespace, Some(source)),
+            Origin::Client(_) if self.balancers.addresses.contains(&source) => {
+                (&self.balancers.namespace, Some(source))
+            }
             Origin::Client(_) => (&self.clients.namespace, Some(source)),
         }
     }
@@ -115,20 +124,24 @@ impl Topology {
             })
         };
         let mut commands = neighbour("ext", &self.clients.namespace, own);
+        commands += &neighbour("balancers", &self.balancers.namespace, own);
         commands += &neighbour("remote", &self.remote.namespace, gateways);
         commands += &neighbour("elsewhere", &self.elsewhere.namespace, gateways);
         self.clients.namespace.ip(&behind(own, &self.clients.addresses));
+        self.balancers.namespace.ip(&behind(own, &self.balancers.addresses));
         self.remote.namespace.ip(&behind(gateways, &self.remote.addresses));
         let mut addresses = self.elsewhere.addresses.clone();
         addresses.extend(ROUTERS.map(|text| text.parse::<IpAddr>().unwrap()));
         self.elsewhere.namespace.ip(&behind(gateways, &addresses));
-        for (place, device) in [(&self.clients, "ext"), (&self.remote, "remote")] {
+        let places =
+            [(&self.clients, "ext"), (&self.balancers, "balancers"), (&self.remote, "remote")];
+        for (place, device) in places {
             for address in &place.addresses {
                 let _ = writeln!(commands, "route add {address} dev {device}");
             }
         }
-        for (number, (address, pod)) in self.pods.iter().enumerate() {
-            let device = format!("pod{number}");
+        for (address, pod) in &self.pods {
+            let device = interface_of(*address);
             commands += &neighbour(&device, pod, gateways);
             let _ = writeln!(commands, "route add {address} dev {device}");
             pod.ip(&behind(gateways, &[*address].into()));
@@ -146,7 +159,9 @@ impl Topology {
         let routers = ROUTERS.map(|text| text.parse().unwrap());
         let mut pairs: Vec<(&Namespace, IpAddr, &BTreeSet<IpAddr>)> = Vec::new();
         pairs.extend(self.pods.iter().map(|(address, pod)| (pod, *address, gateways)));
-        for (place, router) in [(&self.clients, own), (&self.remote, gateways)] {
+        for (place, router) in
+            [(&self.clients, own), (&self.balancers, own), (&self.remote, gateways)]
+        {
             let addresses = place.addresses.iter();
             pairs.extend(addresses.map(|address| (&place.namespace, *address, router)));
         }
@@ -178,7 +193,7 @@ impl Topology {
         if self.node_addresses.contains(&address) {
             return &self.node;
         }
-        let places = [&self.remote, &self.clients];
+        let places = [&self.remote, &self.clients, &self.balancers];
         let place = places.into_iter().find(|place| place.addresses.contains(&address));
         let place = place.unwrap_or(&self.elsewhere);
         self.pods.get(&address).unwrap_or(&place.namespace)
@@ -189,6 +204,38 @@ impl Topology {
             || self.pods.contains_key(&address)
             || self.remote.addresses.contains(&address)
             || self.clients.addresses.contains(&address)
+            || self.balancers.addresses.contains(&address)
+    }
+}
+
+impl Place {
+    /// Lets it send to what it has itself by way of the node: the kernel would deliver that at home,
+    /// and drop what comes from its own address as a martian.
+    fn send_to_own(&self, routers: &BTreeSet<IpAddr>) {
+        for key in ["ipv4/conf/all/accept_local", "ipv4/conf/eth0/accept_local"] {
+            self.namespace.set(key, "1");
+        }
+        for router in routers {
+            let of_family = |address: &&IpAddr| address.is_ipv4() == router.is_ipv4();
+            let own = self.addresses.iter().filter(of_family);
+            let mut commands = vec![
+                format!("route add default via {router} dev eth0 onlink table 100"),
+                "rule add pref 10 lookup local".to_owned(),
+                "rule del pref 0 lookup local".to_owned(),
+            ];
+            commands.extend(
+                own.map(|address| format!("rule add pref 5 iif lo to {address} lookup 100")),
+            );
+            let family = if router.is_ipv4() { "-4" } else { "-6" };
+            self.namespace.run(move || {
+                let ip = testkit::program("ip").unwrap();
+                for command in commands {
+                    let arguments = command.split_whitespace();
+                    let status = Command::new(&ip).arg(family).args(arguments).status().unwrap();
+                    assert!(status.success(), "ip {family} {command}");
+                }
+            });
+        }
     }
 }
 
@@ -260,12 +307,15 @@ fn names(
             names.remote.insert(address);
         }
     }
+    let packets: Vec<_> = packets.collect();
+    let destinations: BTreeSet<IpAddr> = packets.iter().map(|(_, to, _)| to.ip()).collect();
     for (from, to, protocol) in packets {
         names.destinations.insert((protocol.number(), to));
         let source = from.address(to.ip(), to.ip());
         match from {
             Origin::Pod(_) => names.pods.insert(source),
             Origin::RemotePod(_) => names.remote.insert(source),
+            Origin::Client(_) if destinations.contains(&source) => names.balancers.insert(source),
             Origin::Client(_) => names.clients.insert(source),
             Origin::Node => false,
         };
