@@ -217,6 +217,9 @@ impl Place {
         }
         for router in routers {
             let of_family = |address: &&IpAddr| address.is_ipv4() == router.is_ipv4();
+            if routers.iter().find(of_family) != Some(router) {
+                continue;
+            }
             let own = self.addresses.iter().filter(of_family);
             let mut commands = vec![
                 format!("route add default via {router} dev eth0 onlink table 100"),
@@ -259,15 +262,18 @@ fn await_neighbour(address: IpAddr, router: IpAddr) {
 const CLOSED: u16 = 9;
 
 /// Commands that give `eth0` its addresses and let everything else go through a router.
-fn behind(router: &BTreeSet<IpAddr>, addresses: &BTreeSet<IpAddr>) -> String {
+fn behind(routers: &BTreeSet<IpAddr>, addresses: &BTreeSet<IpAddr>) -> String {
     let mut commands = String::new();
     for address in addresses {
         let _ = writeln!(commands, "addr add {address} dev eth0{}", nodad(*address));
     }
-    for router in router {
-        let has_family = addresses.iter().any(|address| address.is_ipv4() == router.is_ipv4());
-        if has_family {
-            let _ = writeln!(commands, "route add {router} dev eth0");
+    for router in routers {
+        let of_family = |address: &&IpAddr| address.is_ipv4() == router.is_ipv4();
+        if !addresses.iter().any(|address| of_family(&address)) {
+            continue;
+        }
+        let _ = writeln!(commands, "route add {router} dev eth0");
+        if routers.iter().find(of_family) == Some(router) {
             let _ = writeln!(commands, "route add default via {router}");
         }
     }
