@@ -50,11 +50,15 @@ type Events = BoxStream<'static, watcher::Result<watcher::Event<Value>>>;
 /// A list followed by a watch, forever: lost connections are resumed, expired ones relisted.
 pub struct RawWatch {
     events: Events,
+    /// Where lists are streamed: the same with lists in pages, for a server that does not stream.
+    in_pages: Option<Events>,
     resource: ApiResource,
     listed: BTreeSet<(Name, Name)>,
     delay: Duration,
     /// When to ask a lost server again.
     retry: Option<Instant>,
+    /// What was said of it last, which is not said again at every try.
+    complaint: String,
     /// Whether the server was found not to have the resource type.
     missing: bool,
 }
@@ -65,6 +69,18 @@ impl Client {
         self.watch::<false>(resource, selectors)
     }
 
+    /// Like [`Self::watch_raw`], but the server streams the first list as well (KEP-3157), which costs
+    /// neither side the memory of a page. A server that refuses to is asked for pages.
+    pub fn watch_streamed(&self, resource: &Resource, selectors: &Selectors) -> RawWatch {
+        let api = self.api::<false>(&api_resource(resource), selectors);
+        let streamed = watcher_config(selectors).streaming_lists();
+        let mut watch = self.watch_raw(resource, selectors);
+        let streamed = watcher(api, streamed).map_ok(into_values).boxed();
+        let in_pages = std::mem::replace(&mut watch.events, streamed);
+        watch.in_pages = Some(in_pages);
+        watch
+    }
+
     /// Like [`Self::watch_raw`]; the server sends only the metadata when `METADATA` is set.
     pub(crate) fn watch<const METADATA: bool>(
         &self,
@@ -72,18 +88,27 @@ impl Client {
         selectors: &Selectors,
     ) -> RawWatch {
         let resource = api_resource(resource);
-        let kube = self.kube.clone();
-        let api: Api<Raw<METADATA>> = match &selectors.namespace {
-            Some(namespace) => Api::namespaced_with(kube, namespace, &resource),
-            None => Api::all_with(kube, &resource),
-        };
+        let api = self.api::<METADATA>(&resource, selectors);
         RawWatch {
             events: watcher(api, watcher_config(selectors)).map_ok(into_values).boxed(),
+            in_pages: None,
             resource,
             listed: BTreeSet::new(),
             delay: FIRST_DELAY,
             retry: None,
+            complaint: String::new(),
             missing: false,
+        }
+    }
+
+    fn api<const METADATA: bool>(
+        &self,
+        resource: &ApiResource,
+        selectors: &Selectors,
+    ) -> Api<Raw<METADATA>> {
+        match &selectors.namespace {
+            Some(namespace) => Api::namespaced_with(self.kube.clone(), namespace, resource),
+            None => Api::all_with(self.kube.clone(), resource),
         }
     }
 }
@@ -112,13 +137,17 @@ impl RawWatch {
                     return RawEvent::Complete(BTreeSet::new());
                 }
                 Some(Err(error)) => {
-                    self.fail(&error);
+                    match self.in_pages.take_if(|_| does_not_stream(&error)) {
+                        Some(in_pages) => self.events = in_pages,
+                        None => self.fail(&error),
+                    }
                     continue;
                 }
                 None => return std::future::pending().await,
             };
             if !matches!(event, watcher::Event::Init) {
                 self.delay = FIRST_DELAY;
+                self.complaint.clear();
                 self.missing = false;
             }
             if let Some(event) = self.take(event) {
@@ -136,11 +165,15 @@ impl RawWatch {
             tracing::debug!(resource, "the watch has expired, listing again");
             return;
         }
-        tracing::warn!(
-            retry_in = ?self.delay,
-            "cannot list or watch {resource}, keeping the last known state: {}",
-            reason(error)
-        );
+        let reason = reason(error);
+        if reason == self.complaint {
+            tracing::debug!(retry_in = ?self.delay, "still cannot list or watch {resource}");
+        } else {
+            tracing::warn!(
+                "cannot list or watch {resource}, trying on with the last known state: {reason}"
+            );
+            self.complaint = reason;
+        }
         self.retry = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LONGEST_DELAY);
     }
@@ -209,7 +242,16 @@ fn reason(error: &watcher::Error) -> String {
 
 /// Whether the server does not have the resource type at all.
 fn is_missing(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    let (InitialListFailed(error) | WatchStartFailed(error)) = error else { return false };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the server refuses a watch that begins with a list: 400 or 422 from one that is older than
+/// Kubernetes 1.27, or that has WatchList switched off.
+fn does_not_stream(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
+    matches!(status.code, 400 | 422)
 }
 
 /// The selectors as kube-rs wants them.

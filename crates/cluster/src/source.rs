@@ -68,7 +68,12 @@ pub fn source(client: &Client, kinds: &[Kind], options: SourceOptions) -> Source
     let (sender, batches) = mpsc::channel(QUEUE);
     let mut watches = JoinSet::new();
     for &kind in kinds {
-        let watch = client.watch_raw(&resource_of(kind), &selectors(kind, options));
+        let (resource, selectors) = (resource_of(kind), selectors(kind, options));
+        let watch = match options {
+            // There are many nodes, and everything is sent to each.
+            SourceOptions::Node => client.watch_streamed(&resource, &selectors),
+            SourceOptions::Everything => client.watch_raw(&resource, &selectors),
+        };
         watches.spawn(forward(kind, watch, sender.clone()));
     }
     Source { batches, _watches: watches }

@@ -52,6 +52,12 @@ impl Process {
         said.iter().find(|line| line.contains(text)).cloned()
     }
 
+    /// How often it has said this.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        let said = self.said.lock().expect("nobody panicked");
+        said.iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until it says this.
     pub(crate) async fn says(&self, text: &str) -> String {
         until(text, || self.said(text)).await

@@ -59,6 +59,70 @@ async fn a_list_in_pages_is_complete_once_and_changes_follow() {
     assert!(requests[2].contains("resourceVersion=2"), "{requests:?}");
 }
 
+async fn streamed(server: &Scripted) -> RawWatch {
+    let client = server.client().await;
+    client.watch_streamed(&portolan_cluster::resource_of(Kind::Pod), &Selectors::default())
+}
+
+/// What ends a streamed list.
+fn end_of_list(resource_version: &str) -> serde_json::Value {
+    let metadata = serde_json::json!({
+        "resourceVersion": resource_version,
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    });
+    let pod = serde_json::json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
+    event("BOOKMARK", pod)
+}
+
+#[tokio::test]
+async fn a_streamed_list_is_complete_at_its_bookmark_and_the_watch_goes_on() {
+    let server = Scripted::start([Step::Watch(vec![
+        event("ADDED", pod("a", "1")),
+        event("ADDED", pod("b", "2")),
+        end_of_list("2"),
+        event("DELETED", pod("a", "3")),
+    ])])
+    .await;
+    let mut watch = streamed(&server).await;
+    assert_eq!(take(&mut watch, 4).await, ["+a", "+b", "=a,b", "-a"]);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(requests[0].contains("sendInitialEvents=true"), "{requests:?}");
+}
+
+#[tokio::test]
+async fn a_streamed_list_that_breaks_off_begins_anew() {
+    let server = Scripted::start([
+        Step::WatchAndEnd(vec![event("ADDED", pod("a", "1"))]),
+        Step::Watch(vec![event("ADDED", pod("b", "2")), end_of_list("2")]),
+    ])
+    .await;
+    let mut watch = streamed(&server).await;
+    assert_eq!(take(&mut watch, 3).await, ["+a", "+b", "=b"], "what came before does not count");
+}
+
+#[tokio::test]
+async fn a_server_that_streams_no_lists_is_asked_for_pages() {
+    for code in [400, 422] {
+        let server = Scripted::start([
+            failure(code, "Invalid"),
+            list(&[pod("a", "1")], "2", "more"),
+            list(&[pod("b", "2")], "2", ""),
+            Step::Watch(vec![event("ADDED", pod("c", "3"))]),
+        ])
+        .await;
+        let mut watch = streamed(&server).await;
+        assert_eq!(take(&mut watch, 4).await, ["+a", "+b", "=a,b", "+c"]);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_resource_counts_as_empty_when_it_is_streamed_too() {
+    let server = Scripted::start([failure(404, "NotFound")]).await;
+    let mut watch = streamed(&server).await;
+    assert_eq!(take(&mut watch, 1).await, ["="]);
+}
+
 #[tokio::test]
 async fn items_of_a_list_know_their_kind() {
     let server = Scripted::start([list(&[pod("a", "1")], "1", "")]).await;

@@ -74,3 +74,39 @@ impl ApiMetrics {
 fn duration_histogram() -> Histogram {
     Histogram::new([0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::{Method, StatusCode};
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_and_watches_not_timed() {
+        let (metrics, mut registry) = (ApiMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let observer = metrics.observer();
+        let exchange = |status, watch| cluster::Exchange {
+            method: Method::GET,
+            host: "192.0.2.1:6443".into(),
+            status,
+            took: Duration::from_millis(20),
+            watch,
+        };
+        observer(&exchange(Some(StatusCode::OK), false));
+        observer(&exchange(Some(StatusCode::OK), true));
+        observer(&exchange(None, false));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"rest_client_requests_total{code="200",method="GET",host="192.0.2.1:6443"} 2"#,
+            r#"rest_client_requests_total{code="<error>",method="GET",host="192.0.2.1:6443"} 1"#,
+            r#"rest_client_request_duration_seconds_bucket{le="0.025",verb="GET",host="192.0.2.1:6443"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}
