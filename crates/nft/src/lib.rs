@@ -29,6 +29,7 @@ mod foreign;
 mod kernel;
 mod layout;
 mod netlink;
+mod readback;
 mod requirements;
 pub mod ruleset;
 mod socket;
