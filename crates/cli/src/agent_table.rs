@@ -59,6 +59,11 @@ fn node(node: &NodeReport) -> String {
     if let Some(error) = &node.error {
         line("error:", error);
     }
+    if let Some(repair) = &node.last_repair {
+        let by = if repair.by.is_empty() { "somebody".to_owned() } else { repair.by.join(", ") };
+        let (count, what, time) = (node.repairs, &repair.what, &repair.time);
+        line("repairs:", &format!("{count}, the last at {time}: {by} had changed {what}"));
+    }
     for warning in &node.warnings {
         line("warning:", warning);
     }
@@ -125,6 +130,8 @@ fn wrapped(out: &mut String, indent: usize, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use daemon::agent::report::RepairReport;
+
     use super::*;
 
     fn action(action: &str, endpoints: usize) -> ActionReport {
@@ -159,6 +166,12 @@ mod tests {
             node: NodeReport {
                 name: "node1".to_owned(),
                 programmed: true,
+                repairs: 2,
+                last_repair: Some(RepairReport {
+                    time: "2026-01-01T00:00:00Z".to_owned(),
+                    what: "chain ip portolan services, set ip portolan endpoints".to_owned(),
+                    by: vec!["nft (process 4711)".to_owned()],
+                }),
                 error: Some("could not send a transaction to nf_tables, ".repeat(5) + "no"),
                 ..NodeReport::default()
             },
@@ -180,6 +193,7 @@ mod tests {
         }
         assert!(text.contains("because the traffic policy is Local"), "{text}");
         assert!(text.contains("9 endpoints; from outside: ignored"), "{text}");
+        assert!(text.contains("repairs: 2, the last at 2026-01-01T00:00:00Z: nft"), "{text}");
         assert!(text.starts_with("Node node1: programmed\n"), "{text}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Family, NodeView, ServiceName};
 
 use crate::counters::{Counts, Sums};
+use crate::damage::{Damage, Mended, Scope};
 use crate::diff::diff;
 use crate::error::Error;
 use crate::firewall::{RuleTables, RuleWatch};
@@ -58,7 +59,8 @@ pub struct Synced {
     /// Elements removed.
     pub removed: usize,
     /// Whether the kernel held tables of ours that were not as expected: foreign changes, or at
-    /// the first sync what an earlier process left.
+    /// the first sync what an earlier process left. Sets that were only replaced because they could
+    /// not be compared do not count.
     pub repaired: bool,
     /// Stale conntrack entries deleted (D35, D36).
     pub forgotten: usize,
@@ -104,6 +106,32 @@ pub trait Netfilter {
         self.read()
     }
 
+    /// Whether our table of a family is there.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn has_table(&mut self, family: Family) -> Result<bool, Error> {
+        Ok(self.read()?.contains_key(&family))
+    }
+
+    /// Reads back what may be damaged, to compare it with `want`, which holds the same parts. As
+    /// with [`Self::read_for`], elements may be left out.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_damaged(&mut self, damage: &Damage, want: &Ruleset) -> Result<Ruleset, Error> {
+        let mut whole = self.read_for(want)?;
+        let parts = damage.families().filter_map(|(family, scope)| {
+            let table = whole.remove(&family)?;
+            let part = match scope {
+                Scope::Whole => table,
+                Scope::Parts(parts) => parts.of(&table),
+            };
+            Some((family, part))
+        });
+        Ok(parts.collect())
+    }
+
     /// Deletes tracked connections that are stale and returns how many.
     ///
     /// # Errors
@@ -134,16 +162,20 @@ pub trait Netfilter {
 /// Keeps nf_tables equal to the latest [`NodeView`].
 #[derive(Debug)]
 pub struct Dataplane<N = Kernel> {
-    netfilter: N,
+    pub(crate) netfilter: N,
     settings: Settings,
     /// What the kernel holds, as far as we know; `None` before the first sync and after a failed
     /// one. Only an optimisation: the kernel can always be read back.
-    layout: Option<Layout>,
+    pub(crate) layout: Option<Layout>,
     /// Frontends whose connections have not been checked since they changed ([`Stale`]).
-    unchecked: BTreeSet<Spot>,
+    pub(crate) unchecked: BTreeSet<Spot>,
     sums: Sums,
     /// The tables have to be read back because a change may have gone unnoticed.
-    disturbed: bool,
+    pub(crate) disturbed: bool,
+    /// Whether the tables of an earlier process have been taken over.
+    adopted: bool,
+    /// What has been put right since somebody asked.
+    pub(crate) mended: Mended,
 }
 
 impl Dataplane<Kernel> {
@@ -183,6 +215,8 @@ impl<N: Netfilter> Dataplane<N> {
             unchecked: BTreeSet::new(),
             sums: Sums::default(),
             disturbed: false,
+            adopted: false,
+            mended: Mended::default(),
         }
     }
 
@@ -224,7 +258,7 @@ impl<N: Netfilter> Dataplane<N> {
             Some(mut layout) => {
                 let update = layout.update(view, names);
                 self.unchecked.extend(update.cleaned);
-                match self.commit(&update.operations, false) {
+                match self.commit(&update.operations) {
                     Ok(synced) => {
                         self.layout = Some(layout);
                         self.retime(&update.retimed);
@@ -240,26 +274,7 @@ impl<N: Netfilter> Dataplane<N> {
                 }
             }
         };
-        if std::mem::take(&mut self.disturbed) {
-            let Synced { messages, bytes, added, removed, repaired, .. } = self.repair()?;
-            synced.messages += messages;
-            synced.bytes += bytes;
-            synced.added += added;
-            synced.removed += removed;
-            synced.repaired |= repaired;
-        }
-        synced.forgotten = self.forget()?;
-        Ok(synced)
-    }
-
-    /// Reads the tables back, compares them with the last synced view and repairs them (D50). Does
-    /// nothing before the first sync and after a failed one.
-    ///
-    /// # Errors
-    /// As [`Self::sync`].
-    pub fn verify(&mut self) -> Result<Synced, Error> {
-        self.disturbed = false;
-        let mut synced = self.repair()?;
+        self.settle(&mut synced)?;
         synced.forgotten = self.forget()?;
         Ok(synced)
     }
@@ -305,18 +320,6 @@ impl<N: Netfilter> Dataplane<N> {
         &mut self.netfilter
     }
 
-    fn repair(&mut self) -> Result<Synced, Error> {
-        let Some(layout) = &self.layout else { return Ok(Synced::default()) };
-        let want = layout.ruleset();
-        let operations = diff(&self.netfilter.read_for(&want)?, &want);
-        if operations.is_empty() {
-            return Ok(Synced::default());
-        }
-        // While our rules were missing, clients may have opened connections that bypass them.
-        self.unchecked.extend(layout.cleaned_spots());
-        self.commit(&operations, true)
-    }
-
     fn adopt(&mut self, view: &NodeView) -> Result<Synced, Error> {
         let layout = Layout::new(view, &self.settings);
         let want = layout.ruleset();
@@ -324,12 +327,17 @@ impl<N: Netfilter> Dataplane<N> {
         self.unchecked.extend(cleaned_spots(&have));
         self.unchecked.extend(layout.cleaned_spots());
         let operations = diff(&have, &want);
-        let synced = self.commit(&operations, !have.is_empty())?;
+        let mut synced = self.commit(&operations)?;
+        let mended = Mended::by_operations(&operations, &have, &want);
+        synced.repaired = !have.is_empty() && !mended.is_none();
+        if std::mem::replace(&mut self.adopted, true) {
+            self.mended.extend(mended);
+        }
         self.layout = Some(layout);
         Ok(synced)
     }
 
-    fn commit(&mut self, operations: &[Op], found: bool) -> Result<Synced, Error> {
+    pub(crate) fn commit(&mut self, operations: &[Op]) -> Result<Synced, Error> {
         if operations.is_empty() {
             return Ok(Synced::default());
         }
@@ -344,7 +352,7 @@ impl<N: Netfilter> Dataplane<N> {
         }
         let Sent { messages, bytes, disturbed } = sent;
         self.disturbed |= disturbed;
-        Ok(Synced { messages, bytes, added, removed, repaired: found, forgotten: 0, disturbed })
+        Ok(Synced { messages, bytes, added, removed, disturbed, ..Synced::default() })
     }
 
     /// Not worth failing for: it ends with the old timeout.
@@ -357,7 +365,7 @@ impl<N: Netfilter> Dataplane<N> {
         }
     }
 
-    fn forget(&mut self) -> Result<usize, Error> {
+    pub(crate) fn forget(&mut self) -> Result<usize, Error> {
         let Some(layout) = self.layout.as_ref().filter(|_| !self.unchecked.is_empty()) else {
             return Ok(0);
         };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use model::Family;
 
 use crate::expr::Name;
-use crate::ruleset::{Chain, Data, Key, Op, Ruleset, Set, Table};
+use crate::ruleset::{Chain, Data, Key, Op, Ruleset, Set, Table, Unread};
 
 /// What has to be done to `have` so that it becomes `want`, as one transaction.
 ///
@@ -14,6 +14,8 @@ use crate::ruleset::{Chain, Data, Key, Op, Ruleset, Set, Table};
 /// that has not been read ([`Set::unread`]) is replaced whole. A set or base chain
 /// whose type differs cannot be changed in place; its table is then replaced whole, still within
 /// the same transaction.
+///
+/// Of tables that are there, both may name the same part only: what is in neither is left alone.
 pub fn diff(have: &Ruleset, want: &Ruleset) -> Vec<Op> {
     let mut operations = Vec::new();
     for family in Family::ALL {
@@ -68,7 +70,7 @@ pub(crate) fn merge<K: Ord, A, B>(
 }
 
 /// Whether `have` can become `want` without being deleted.
-fn changeable(have: &Table, want: &Table) -> bool {
+pub(crate) fn changeable(have: &Table, want: &Table) -> bool {
     let sets = want
         .sets
         .iter()
@@ -76,8 +78,14 @@ fn changeable(have: &Table, want: &Table) -> bool {
     let chains = want
         .chains
         .iter()
-        .all(|(name, chain)| have.chains.get(name).is_none_or(|old| old.base == chain.base));
+        .all(|(name, chain)| have.chains.get(name).is_none_or(|old| same_place(old, chain)));
     sets && chains
+}
+
+/// Whether packets enter both at the same place; the policy may differ.
+fn same_place(one: &Chain, other: &Chain) -> bool {
+    let place = |chain: &Chain| chain.base.map(|base| (base.kind, base.hook, base.priority));
+    place(one) == place(other)
 }
 
 fn create(family: Family, want: &Table, operations: &mut Vec<Op>) {
@@ -87,10 +95,16 @@ fn create(family: Family, want: &Table, operations: &mut Vec<Op>) {
 
 /// Order within the transaction: what is referred to comes before what refers to it.
 fn change(family: Family, have: &Table, want: &Table, operations: &mut Vec<Op>) {
+    if have.dormant {
+        operations.push(Op::AddTable(family));
+    }
     let new_sets = want.sets.iter().filter(|(name, _)| !have.sets.contains_key(*name));
     operations
         .extend(new_sets.map(|(name, set)| Op::AddSet(family, name.clone(), set.spec.clone())));
-    let new_chains = want.chains.iter().filter(|(name, _)| !have.chains.contains_key(*name));
+    let new_chains = want
+        .chains
+        .iter()
+        .filter(|(name, chain)| have.chains.get(*name).is_none_or(|old| old.base != chain.base));
     operations
         .extend(new_chains.map(|(name, chain)| Op::AddChain(family, name.clone(), chain.base)));
 
@@ -133,10 +147,11 @@ fn change_sets(
     let mut additions = Vec::new();
     for (name, set) in want {
         let old = have.get(name);
-        if old.is_some_and(|set| set.unread) {
+        let replaced = old.is_some_and(|set| set.unread != Unread::None);
+        if replaced {
             operations.push(Op::FlushSet(family, name.clone()));
         }
-        let old = old.into_iter().flat_map(|set| &set.elements);
+        let old = old.into_iter().filter(|_| !replaced).flat_map(|set| &set.elements);
         let (gone, new) = diff_elements(old, set.elements.iter());
         if !gone.is_empty() {
             operations.push(Op::DeleteElements(family, name.clone(), gone));

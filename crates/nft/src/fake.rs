@@ -8,7 +8,7 @@ use model::{Family, Outcome, Packet};
 use crate::dataplane::{Netfilter, Sent};
 use crate::error::Error;
 use crate::expr::{Expr, Name, Verdict};
-use crate::ruleset::{Chain, Data, Key, Op, Ruleset, Set, Table};
+use crate::ruleset::{Data, Key, Op, Ruleset, Set, Table};
 use crate::stale::Stale;
 use crate::trace::{Run, Tracer};
 
@@ -125,14 +125,14 @@ impl Netfilter for Fake {
 fn apply(tables: &mut Ruleset, operation: &Op) -> Option<()> {
     match operation {
         Op::AddTable(family) => {
-            tables.entry(*family).or_default();
+            tables.entry(*family).or_default().dormant = false;
         }
         Op::DeleteTable(family) => {
             tables.remove(family)?;
         }
         Op::AddChain(family, name, base) => {
-            let chain = Chain { base: *base, rules: Vec::new() };
-            tables.get_mut(family)?.chains.entry(name.clone()).or_insert(chain);
+            let chains = &mut tables.get_mut(family)?.chains;
+            chains.entry(name.clone()).or_default().base = *base;
         }
         Op::FlushChain(family, name) => {
             tables.get_mut(family)?.chains.get_mut(name)?.rules.clear();
@@ -145,7 +145,8 @@ fn apply(tables: &mut Ruleset, operation: &Op) -> Option<()> {
             tables.get_mut(family)?.chains.get_mut(name)?.rules.push(rule.clone());
         }
         Op::AddSet(family, name, spec) => {
-            let set = Set { spec: spec.clone(), elements: BTreeMap::new(), unread: false };
+            let set =
+                Set { spec: spec.clone(), elements: BTreeMap::new(), unread: Default::default() };
             tables.get_mut(family)?.sets.entry(name.clone()).or_insert(set);
         }
         Op::FlushSet(family, name) => {

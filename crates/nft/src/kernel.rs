@@ -6,11 +6,13 @@ use std::io;
 use model::Family;
 
 use crate::conntrack::{Cleanup, Conntrack};
+use crate::damage::{Damage, Scope};
 use crate::dataplane::{Affinity, Netfilter, Sent};
 use crate::error::Error;
 use crate::firewall::{RuleTables, RuleWatch};
 use crate::layout::{AFFINITY, is_entry};
 use crate::netlink::{Batch, Described, Element, Message};
+use crate::readback::Effort;
 use crate::requirements;
 use crate::ruleset::{Data, Key, Life, Op, Ruleset};
 use crate::socket::Socket;
@@ -112,14 +114,34 @@ impl Netfilter for Kernel {
     }
 
     fn read(&mut self) -> Result<Ruleset, Error> {
-        self.read_all(None)
+        self.read_all(Effort::Everything)
     }
 
-    /// Leaves out sets of very many elements. For every 32 KiB of them the kernel walks the set from
-    /// its beginning, which takes half a minute for 500,000; as many others are put in their place
-    /// in about a second.
     fn read_for(&mut self, want: &Ruleset) -> Result<Ruleset, Error> {
-        self.read_all(Some(want))
+        self.read_all(Effort::Compare(want))
+    }
+
+    fn has_table(&mut self, family: Family) -> Result<bool, Error> {
+        Ok(self.read_header(family)?.is_some())
+    }
+
+    fn read_damaged(&mut self, damage: &Damage, want: &Ruleset) -> Result<Ruleset, Error> {
+        let mut ruleset = Ruleset::new();
+        let mut whole = None;
+        for (family, scope) in damage.families() {
+            let table = match scope {
+                Scope::Parts(_) if !self.has_table(family)? => None,
+                Scope::Parts(parts) => Some(self.read_parts(family, parts, want)?),
+                Scope::Whole => {
+                    if whole.is_none() {
+                        whole = Some(self.read_for(want)?);
+                    }
+                    whole.as_mut().and_then(|whole| whole.remove(&family))
+                }
+            };
+            ruleset.extend(table.map(|table| (family, table)));
+        }
+        Ok(ruleset)
     }
 
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {

@@ -19,6 +19,7 @@
 
 mod conntrack;
 mod counters;
+mod damage;
 mod dataplane;
 mod diff;
 mod error;
@@ -30,6 +31,7 @@ mod kernel;
 mod layout;
 mod netlink;
 mod readback;
+mod repair;
 mod requirements;
 pub mod ruleset;
 mod socket;
@@ -40,6 +42,7 @@ mod watch;
 
 pub use conntrack::Cleanup;
 pub use counters::Counts;
+pub use damage::{Change, Damage, Mended, Part, Parts, Scope};
 pub use dataplane::{Affinity, Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;
 pub use error::Error;

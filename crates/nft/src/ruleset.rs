@@ -22,6 +22,8 @@ pub struct Table {
     pub sets: BTreeMap<Name, Set>,
     /// Chains.
     pub chains: BTreeMap<Name, Chain>,
+    /// Whether it is switched off (`NFT_TABLE_F_DORMANT`): no packet sees its chains.
+    pub dormant: bool,
 }
 
 /// A set or map.
@@ -31,9 +33,21 @@ pub struct Set {
     pub spec: SetSpec,
     /// Its elements; empty for a dynamic set, whose elements come from packets.
     pub elements: Elements,
-    /// The kernel holds elements that have not been read: it is cheaper to put others in their place
-    /// than to compare them ([`crate::Netfilter::read_for`]).
-    pub unread: bool,
+    /// Whether the kernel holds elements that are not among these: it is cheaper to put others in
+    /// their place than to read them ([`crate::Netfilter::read_for`]).
+    pub unread: Unread,
+}
+
+/// Whether a set holds elements that have not been read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Unread {
+    /// It does not.
+    #[default]
+    None,
+    /// It may.
+    Possible,
+    /// It does.
+    Certain,
 }
 
 /// Elements of a set (data [`Data::None`]) or map.
@@ -149,7 +163,7 @@ pub struct Chain {
 /// A list of expressions.
 pub type Rule = Vec<Expr>;
 
-/// How a base chain is hooked in. Its policy is always accept.
+/// How a base chain is hooked in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Base {
     /// `filter` or `nat`.
@@ -158,6 +172,17 @@ pub struct Base {
     pub hook: Hook,
     /// Order at the hook: lower comes first.
     pub priority: i32,
+    /// What becomes of packets that no rule decides about; ours accept them.
+    pub policy: Policy,
+}
+
+/// Policy of a base chain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// They go on.
+    Accept,
+    /// They are dropped.
+    Drop,
 }
 
 /// Type of a base chain.
@@ -187,11 +212,11 @@ pub enum Hook {
 /// One step of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// Creates our table of a family.
+    /// Creates our table of a family, or wakes it if it is dormant.
     AddTable(Family),
     /// Deletes it with all that it holds.
     DeleteTable(Family),
-    /// Creates an empty chain.
+    /// Creates an empty chain, or changes the policy of one that is there.
     AddChain(Family, Name, Option<Base>),
     /// Deletes all rules of a chain.
     FlushChain(Family, Name),

@@ -4,14 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::damage::Damage;
 use crate::error::Error;
+use crate::netlink::Message;
 use crate::netlink::abi::NFNLGRP_NFTABLES;
-use crate::netlink::{self, Message};
+use crate::netlink::event::{Event, decode_event};
 use crate::socket::Socket;
 
 /// Tells when somebody else changed our tables.
 ///
-/// Wait until its descriptor is readable (`tokio::io::unix::AsyncFd`), then call [`Self::drain`].
+/// Wait until its descriptor is readable (`tokio::io::unix::AsyncFd`), then call [`Self::drain`] and
+/// hand what it returns to [`crate::Dataplane::repair`].
 /// Our own transactions wake nobody.
 #[derive(Debug)]
 pub struct Watch {
@@ -19,19 +22,28 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads all events that wait, without blocking; true when our tables may have been changed by
-    /// somebody else.
+    /// Reads all events that wait, without blocking: what of our tables somebody else has touched.
     ///
     /// # Errors
     /// When the socket cannot be read.
-    pub fn drain(&mut self) -> Result<bool, Error> {
-        let mut ours = false;
+    pub fn drain(&mut self) -> Result<Damage, Error> {
+        let mut damage = Damage::default();
+        let mut transaction = Damage::default();
         loop {
             match self.socket.receive(false) {
-                Ok(None) => return Ok(ours),
-                Ok(Some(bytes)) => ours |= Message::split(bytes).any(is_ours),
-                // More events than the buffer holds: some may have been about us.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => ours = true,
+                Ok(None) => {
+                    damage.extend(transaction);
+                    return Ok(damage);
+                }
+                Ok(Some(bytes)) => {
+                    for message in Message::split(bytes) {
+                        note(message, &mut transaction, &mut damage);
+                    }
+                }
+                // More events than the buffer holds: anything may have been among them.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    damage.extend(Damage::everything());
+                }
                 Err(source) => {
                     return Err(Error::Io { doing: "read events of nf_tables", source });
                 }
@@ -105,9 +117,20 @@ impl Drop for Muted {
     }
 }
 
-/// An event that cannot be read may have been about us.
-fn is_ours(message: Message<'_>) -> bool {
-    netlink::decode(message).is_none_or(|answer| answer.is_ours())
+/// Adds an event to those of its transaction, and at the end of that all of them to the others. One
+/// that cannot be read may have been about anything.
+fn note(message: Message<'_>, transaction: &mut Damage, all: &mut Damage) {
+    match decode_event(message) {
+        None => transaction.extend(Damage::everything()),
+        Some(Event::End(by)) => {
+            let mut ended = std::mem::take(transaction);
+            if !ended.is_none() {
+                ended.by.extend(by);
+                all.extend(ended);
+            }
+        }
+        Some(event) => transaction.note(event),
+    }
 }
 
 /// A filter in the kernel: what our own socket does makes no events for us.

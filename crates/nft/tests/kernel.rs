@@ -17,6 +17,8 @@ mod lab;
 mod namespace;
 #[path = "kernel/packets.rs"]
 mod packets;
+#[path = "kernel/repairs.rs"]
+mod repairs;
 #[path = "kernel/resets.rs"]
 mod resets;
 #[path = "kernel/tables.rs"]
@@ -33,7 +35,14 @@ type Test = (&'static str, fn());
 
 /// Entering a user namespace is only possible before the first thread.
 fn main() -> ExitCode {
-    let all = [affinity::TESTS, firewall::TESTS, packets::TESTS, resets::TESTS, tables::TESTS];
+    let all = [
+        affinity::TESTS,
+        firewall::TESTS,
+        packets::TESTS,
+        repairs::TESTS,
+        resets::TESTS,
+        tables::TESTS,
+    ];
     testkit::run_tests(all.into_iter().flatten().copied(), enter)
 }
 

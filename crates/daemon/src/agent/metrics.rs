@@ -51,7 +51,7 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 struct Own {
     watch_to_kernel: Histogram,
-    repairs: Counter,
+    repairs: Family<ByPart, Counter>,
     services: Gauge,
     netlink_messages: Counter,
     netlink_bytes: Counter,
@@ -74,6 +74,12 @@ struct ByPolicy {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Code {
     code: u16,
+}
+
+/// What was repaired: `table`, `chain` or `set`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByPart {
+    part: &'static str,
 }
 
 /// Which sync is measured.
@@ -112,7 +118,7 @@ impl Metrics {
             api: ApiMetrics::default(),
             own: Own {
                 watch_to_kernel: Histogram::new(exponential_buckets(0.000_125, 2.0, 15)),
-                repairs: Counter::default(),
+                repairs: Family::default(),
                 services: Gauge::default(),
                 netlink_messages: Counter::default(),
                 netlink_bytes: Counter::default(),
@@ -192,6 +198,9 @@ impl Metrics {
 
     fn register_own(&mut self) {
         let (registry, own) = (&mut self.registry, &self.own);
+        for part in ["table", "chain", "set"] {
+            own.repairs.get_or_create(&ByPart { part }).inc_by(0);
+        }
         registry.register(
             "portolan_watch_to_kernel_duration_seconds",
             "From the receipt of a watch event to rules in the kernel",
@@ -199,7 +208,7 @@ impl Metrics {
         );
         registry.register(
             "portolan_repairs",
-            "Times that the kernel's tables differed from what was written",
+            "Parts of the kernel's tables that somebody else had changed and that were put right",
             own.repairs.clone(),
         );
         registry.register(
@@ -252,12 +261,17 @@ impl Metrics {
             self.sync_failures.get_or_create(&family).inc_by(0);
             self.cleanup_failures.get_or_create(&family).inc_by(0);
         }
+        self.sent(synced);
         self.own.services.set(i64::try_from(services).unwrap_or(i64::MAX));
-        self.own.netlink_messages.inc_by(synced.messages as u64);
-        self.own.netlink_bytes.inc_by(synced.bytes as u64);
         for (family, policy, count) in no_local.counts() {
             self.no_local_endpoints.get_or_create(&by_policy(family, policy)).set(count);
         }
+    }
+
+    /// What a sync or a repair cost.
+    pub(crate) fn sent(&self, synced: nft::Synced) {
+        self.own.netlink_messages.inc_by(synced.messages as u64);
+        self.own.netlink_bytes.inc_by(synced.bytes as u64);
     }
 
     /// Stale connections were looked for.
@@ -275,8 +289,15 @@ impl Metrics {
     }
 
     /// The kernel had other tables than were written.
-    pub(crate) fn repaired(&self) {
-        self.own.repairs.inc();
+    pub(crate) fn repaired(&self, mended: &nft::Mended) {
+        for part in mended.parts.keys() {
+            let part = match part {
+                nft::Part::Table(_) => "table",
+                nft::Part::Chain(..) => "chain",
+                nft::Part::Set(..) => "set",
+            };
+            self.own.repairs.get_or_create(&ByPart { part }).inc();
+        }
     }
 
     /// The kernel has refused a sync.
@@ -377,6 +398,7 @@ mod tests {
             r#"kubeproxy_proxy_healthz_total{code="200"} 1"#,
             "portolan_services 1",
             "portolan_build_info{version=\"",
+            r#"portolan_repairs_total{part="chain"} 0"#,
             "process_resident_memory_bytes ",
             "process_open_fds ",
             "process_max_fds ",

@@ -37,8 +37,36 @@ pub struct NodeReport {
     pub waiting_for: Vec<String>,
     /// Why the kernel is not up to date.
     pub error: Option<String>,
+    /// How often the kernel's tables were found changed by somebody else, and put right.
+    #[serde(default)]
+    pub repairs: u64,
+    /// The last of these times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_repair: Option<RepairReport>,
     /// What may keep Services from working on this node.
     pub warnings: Vec<String>,
+}
+
+/// What was found changed in the kernel and put right.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairReport {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The parts of our tables, such as `chain ip portolan services`.
+    pub what: String,
+    /// The programs that changed them, with their process numbers, as far as is known.
+    pub by: Vec<String>,
+}
+
+impl RepairReport {
+    pub(crate) fn of(mended: &nft::Mended, now: jiff::Timestamp) -> Self {
+        Self {
+            time: now.to_string(),
+            what: mended.to_string(),
+            by: mended.by.iter().cloned().collect(),
+        }
+    }
 }
 
 /// One Service.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use cluster::{Batch, Client, Sink, Source, SourceOptions};
 use model::{Event, Write};
-use nft::Dataplane;
+use nft::{Damage, Dataplane};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ use super::metrics::{Metrics, Sync};
 use super::node::{KINDS, Node, Planned};
 use super::notify::Notify;
 use super::pages::Question;
-use super::report::{AgentReport, Filter, NodeReport, report};
+use super::report::{AgentReport, Filter, NodeReport, RepairReport, report};
 use super::settings::Basis;
 use super::succession::Succession;
 use super::{AgentConfig, capabilities};
@@ -53,6 +53,9 @@ pub(crate) struct Loop {
     warnings: Vec<String>,
     /// Why the kernel does not follow the plan.
     error: Option<String>,
+    /// How often the kernel's tables were found changed, and the last time.
+    repairs: u64,
+    last_repair: Option<RepairReport>,
     /// Whether the kernel has followed a plan of this process.
     synced: bool,
     /// When to try again what the kernel refused.
@@ -99,6 +102,8 @@ impl Loop {
             questions,
             warnings: Vec::new(),
             error: None,
+            repairs: 0,
+            last_repair: None,
             synced: false,
             retry: None,
             delay: FIRST_DELAY,
@@ -122,11 +127,7 @@ impl Loop {
             tokio::select! {
                 // What the kernel lost counts more than what is new.
                 biased;
-                changed = foreign_change(&mut self.foreign) => {
-                    if changed? {
-                        self.verify();
-                    }
-                }
+                damage = foreign_change(&mut self.foreign) => self.repair(&damage?),
                 Some(batch) = self.source.next() => self.take(batch),
                 () = self.announce.changed() => self.announce(),
                 () = sleep_until(self.retry) => self.sync(),
@@ -197,6 +198,7 @@ impl Loop {
                     }
                 }
                 self.node.followed();
+                self.tell_repairs();
                 self.announce();
                 self.write_events(events);
             }
@@ -233,15 +235,31 @@ impl Loop {
     }
 
     /// Puts right what somebody else has changed.
-    fn verify(&mut self) {
-        match self.dataplane.verify() {
-            Ok(synced) if synced.repaired => {
-                self.metrics.repaired();
-                tracing::warn!("somebody changed our tables; they are as planned again");
-            }
-            Ok(_) => {}
-            Err(error) => self.fail(&error, "could not verify the kernel's tables"),
+    fn repair(&mut self, damage: &Damage) {
+        if damage.is_none() {
+            return;
         }
+        match self.dataplane.repair(damage) {
+            Ok(synced) => {
+                self.metrics.sent(synced);
+                self.metrics.cleaned(&self.dataplane.netfilter_mut().take_cleanups());
+                if synced.disturbed {
+                    self.firewall.look();
+                }
+            }
+            Err(error) => self.fail(&error, "could not repair the kernel's tables"),
+        }
+        self.tell_repairs();
+    }
+
+    /// Tells what was not as it had been left.
+    fn tell_repairs(&mut self) {
+        let Some(mended) = self.dataplane.take_mended() else { return };
+        let repair = RepairReport::of(&mended, jiff::Timestamp::now());
+        tracing::warn!(what = repair.what, by = repair.by.join(", "), "repaired our tables");
+        self.metrics.repaired(&mended);
+        self.repairs += 1;
+        self.last_repair = Some(repair);
     }
 
     /// Tells of a refusal and when it is tried again.
@@ -292,6 +310,8 @@ impl Loop {
             last_sync: self.health.updated().map(|time| time.to_string()),
             waiting_for,
             error: self.error.clone(),
+            repairs: self.repairs,
+            last_repair: self.last_repair.clone(),
             warnings: self.warnings(),
             ..NodeReport::default()
         };
@@ -384,8 +404,8 @@ fn register(events: nft::Watch) -> std::io::Result<AsyncFd<Events>> {
     unsafe { AsyncFd::register(Events(events)) }.map_err(Into::into)
 }
 
-/// Waits for events of the kernel; true when somebody else may have changed our tables.
-async fn foreign_change(events: &mut Option<AsyncFd<Events>>) -> anyhow::Result<bool> {
+/// Waits for events of the kernel: what of our tables somebody else may have changed.
+async fn foreign_change(events: &mut Option<AsyncFd<Events>>) -> anyhow::Result<Damage> {
     let Some(events) = events else { return std::future::pending().await };
     let mut ready = events.readable_mut().await?;
     ready.clear_ready();

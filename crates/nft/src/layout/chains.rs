@@ -23,7 +23,7 @@ use super::packet::{
 use super::{resets, sets};
 
 use crate::expr::{CmpOp, Expr, Found, MetaKey, Name, Reg, RejectWith, Verdict};
-use crate::ruleset::{Base, Chain, ChainKind, Hook, Rule};
+use crate::ruleset::{Base, Chain, ChainKind, Hook, Policy, Rule};
 
 /// What the rules depend on, besides picks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,8 +69,10 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     if fixed.drop_invalid {
         forward.insert(0, rule([invalid()], Expr::Verdict(Verdict::Drop)));
     }
-    let base =
-        |kind, hook, priority, rules| Chain { base: Some(Base { kind, hook, priority }), rules };
+    let base = |kind, hook, priority, rules| {
+        let policy = Policy::Accept;
+        Chain { base: Some(Base { kind, hook, priority, policy }), rules }
+    };
     let chain = |rules| Chain { base: None, rules };
     let chains = [
         ("prerouting-filter", base(filter, Hook::Prerouting, BEFORE_DNAT, arriving)),

@@ -24,6 +24,7 @@ mod connections;
 mod counts;
 mod draw;
 mod packet;
+mod part;
 mod place;
 mod resets;
 mod service;
@@ -48,7 +49,7 @@ pub(crate) use self::sets::{AFFINITY, counted, is_entry};
 use crate::dataplane::{Affinity, Settings};
 use crate::diff::{diff, diff_elements, merge};
 use crate::expr::Name;
-use crate::ruleset::{Chain, Data, Elements, Key, Op, Ruleset, Set, Table};
+use crate::ruleset::{Chain, Data, Elements, Key, Op, Ruleset, Set, SetSpec, Table, Unread};
 
 /// The tables that a [`NodeView`] asks for, kept up to date Service by Service.
 #[derive(Clone, Debug)]
@@ -154,29 +155,37 @@ impl Layout {
             .collect()
     }
 
-    fn table(&self, family: Family, contribution: &mut Contribution) -> Table {
+    fn chains(&self, family: Family) -> BTreeMap<Name, Chain> {
         let mut chains = chains::constant(family, &self.fixed);
-        let mut specs = sets::specs(family, self.settings.counters);
         for list in List::ALL {
             chains.insert(list.chain().into(), Chain::default());
         }
         for (_, pick) in self.picks.iter().filter(|(of, _)| *of == family) {
-            specs.push((pick.name(), sets::of_pick(family, *pick)));
             chains.insert(pick.name(), Chain { base: None, rules: pick.rules(family) });
             if let Some(chain) = chains.get_mut(pick.from.chain()) {
                 chain.rules.push(chains::to_pick(family, *pick));
             }
         }
-        let sets = specs.into_iter().map(|(name, spec)| {
+        chains
+    }
+
+    fn specs(&self, family: Family) -> Vec<(Name, SetSpec)> {
+        let picks = self.picks.iter().filter(|(of, _)| *of == family);
+        let picks = picks.map(|(_, pick)| (pick.name(), sets::of_pick(family, *pick)));
+        sets::specs(family, self.settings.counters).into_iter().chain(picks).collect()
+    }
+
+    fn table(&self, family: Family, contribution: &mut Contribution) -> Table {
+        let sets = self.specs(family).into_iter().map(|(name, spec)| {
             let elements = if name == sets::NODE_ADDRESSES {
                 self.node_addresses(family)
             } else {
                 let elements = contribution.elements.remove(&(family, name.clone()));
                 elements.unwrap_or_default().into_iter().collect()
             };
-            (name, Set { spec, elements, unread: false })
+            (name, Set { spec, elements, unread: Unread::None })
         });
-        Table { sets: sets.collect(), chains }
+        Table { sets: sets.collect(), chains: self.chains(family), dormant: false }
     }
 
     fn node_addresses(&self, family: Family) -> Elements {

@@ -26,11 +26,13 @@ pub(crate) const NFT_MSG_DELSETELEM: u16 = 14;
 pub(crate) const NFT_MSG_NEWGEN: u16 = 15;
 pub(crate) const NFT_MSG_GETGEN: u16 = 16;
 
-// enum nft_list_attributes, nft_hook_attributes, nft_table_attributes
+// enum nft_list_attributes, nft_hook_attributes, nft_table_attributes, nft_table_flags
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub(crate) const NFTA_HOOK_PRIORITY: u16 = 2;
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
+pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFT_TABLE_F_DORMANT: u32 = 0x1;
 
 // enum nft_chain_attributes
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
@@ -59,6 +61,7 @@ pub(crate) const NFTA_SET_DATA_LEN: u16 = 7;
 pub(crate) const NFTA_SET_DESC: u16 = 9;
 pub(crate) const NFTA_SET_ID: u16 = 10;
 pub(crate) const NFTA_SET_EXPR: u16 = 17;
+pub(crate) const NFTA_SET_COUNT: u16 = 20;
 pub(crate) const NFTA_SET_DESC_SIZE: u16 = 1;
 pub(crate) const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub(crate) const NFTA_SET_FIELD_LEN: u16 = 1;
@@ -173,6 +176,8 @@ pub(crate) const NFT_REG32_00: u32 = 8;
 
 // enum nft_gen_attributes
 pub(crate) const NFTA_GEN_ID: u16 = 1;
+pub(crate) const NFTA_GEN_PROC_PID: u16 = 2;
+pub(crate) const NFTA_GEN_PROC_NAME: u16 = 3;
 
 // linux/icmp.h, linux/icmpv6.h
 pub(crate) const ICMP_PORT_UNREACH: u8 = 3;

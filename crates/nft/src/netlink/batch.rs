@@ -7,9 +7,9 @@ use model::Family;
 use super::abi::*;
 use super::expression;
 use super::set::{encode_element, encode_spec};
-use super::{Open, Writer, protocol_family};
+use super::{Open, Writer, family_name, protocol_family};
 use crate::expr::Name;
-use crate::ruleset::{Base, ChainKind, Data, Hook, Key, Life, Op, Rule, SetSpec, TABLE};
+use crate::ruleset::{Base, ChainKind, Data, Hook, Key, Life, Op, Policy, Rule, SetSpec, TABLE};
 
 /// One transaction, ready to send.
 pub(crate) struct Batch {
@@ -74,11 +74,7 @@ impl fmt::Display for Described<'_> {
             Op::AddTimed(family, name, _) => ("add timed elements to set", family, Some(name)),
             Op::DeleteElements(family, name, _) => ("delete elements of set", family, Some(name)),
         };
-        let family = match family {
-            Family::V4 => "ip",
-            Family::V6 => "ip6",
-        };
-        write!(f, "{verb} {family} {TABLE}")?;
+        write!(f, "{verb} {} {TABLE}", family_name(*family))?;
         name.map_or(Ok(()), |name| write!(f, " {name}"))
     }
 }
@@ -181,7 +177,11 @@ impl Encoder {
     fn whole(&mut self, operation: &Op) {
         match operation {
             Op::AddTable(family) => {
-                self.put(NFT_MSG_NEWTABLE, NEW, *family, |w| w.string(NFTA_TABLE_NAME, TABLE));
+                self.put(NFT_MSG_NEWTABLE, NEW, *family, |writer| {
+                    writer.string(NFTA_TABLE_NAME, TABLE);
+                    // Wakes one that is dormant.
+                    writer.number(NFTA_TABLE_FLAGS, 0);
+                });
             }
             Op::DeleteTable(family) => {
                 self.put(NFT_MSG_DELTABLE, REQUEST, *family, |w| w.string(NFTA_TABLE_NAME, TABLE));
@@ -250,7 +250,7 @@ fn chain(writer: &mut Writer, name: &Name, base: Option<&Base>) {
         writer.number(NFTA_HOOK_HOOKNUM, hook_number(base.hook));
         writer.attribute(NFTA_HOOK_PRIORITY, &base.priority.to_be_bytes());
     });
-    writer.attribute(NFTA_CHAIN_POLICY, &NF_ACCEPT.to_be_bytes());
+    writer.attribute(NFTA_CHAIN_POLICY, &policy_number(base.policy).to_be_bytes());
     writer.string(NFTA_CHAIN_TYPE, kind_name(base.kind));
 }
 
@@ -280,6 +280,13 @@ pub(crate) fn hook_number(hook: Hook) -> u32 {
         Hook::Forward => 2,
         Hook::Output => 3,
         Hook::Postrouting => 4,
+    }
+}
+
+pub(crate) fn policy_number(policy: Policy) -> i32 {
+    match policy {
+        Policy::Accept => NF_ACCEPT,
+        Policy::Drop => NF_DROP,
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod abi;
 pub(crate) mod batch;
 mod conntrack;
 mod dump;
+pub(crate) mod event;
 pub(crate) mod expression;
 #[cfg(test)]
 mod round_trip;
@@ -185,6 +186,14 @@ impl<'a> Iterator for Attributes<'a> {
         let value = self.bytes.get(4..len)?;
         self.bytes = self.bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, value))
+    }
+}
+
+/// As the `nft` program has it.
+pub(crate) fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Answer, Message, decode};
 use crate::dataplane::Settings;
 use crate::diff::diff;
 use crate::layout::Layout;
-use crate::ruleset::{Chain, Ruleset, Set};
+use crate::ruleset::{Chain, Ruleset, Set, Unread};
 
 #[test]
 fn a_layout_is_read_as_written() {
@@ -55,8 +55,10 @@ fn collect(message: Message<'_>, tables: &mut Ruleset) {
             let chain: &mut Chain = table.chains.get_mut(&name).unwrap();
             chain.rules.push(rule);
         }
-        Answer::Set(name, spec) => {
-            table.sets.insert(name, Set { spec, elements: Default::default(), unread: false });
+        Answer::Set(name, spec, _) => {
+            table
+                .sets
+                .insert(name, Set { spec, elements: Default::default(), unread: Unread::None });
         }
         Answer::Elements(elements) => {
             let attributes = message.attributes();
@@ -68,7 +70,7 @@ fn collect(message: Message<'_>, tables: &mut Ruleset) {
                 .elements
                 .extend(elements.into_iter().map(|element| (element.key, element.data)));
         }
-        Answer::Table | Answer::Gone | Answer::NotOurs | Answer::Generation(_) => {}
+        Answer::Table(_) | Answer::NotOurs | Answer::Generation(_) => {}
     }
 }
 

@@ -99,9 +99,18 @@ fn survives() {
     if testkit::program("nft").is_none() {
         return testkit::skip("affinity_survives_… repairs", "no nft program");
     }
-    for change in ["flush chain ip portolan services", "flush map ip portolan endpoints"] {
+    let (mut dataplane, mut watch) = lab.node.run(move || {
+        let watch = dataplane.events().unwrap();
+        (dataplane, watch)
+    });
+    for change in [
+        "flush chain ip portolan services",
+        "flush map ip portolan endpoints",
+        "flush set ip portolan usable",
+        "delete element ip portolan cluster-ips { 10.96.0.30 }",
+    ] {
         lab.node.run(move || run(&format!("nft {change}")));
-        assert!(dataplane.verify().unwrap().repaired);
+        assert!(dataplane.repair(&watch.drain().unwrap()).unwrap().repaired);
         assert_eq!(servers(&lab), first, "{change}");
     }
 }
