@@ -1,6 +1,7 @@
 //! Depth 2: the plan as nft's tables in a fake kernel that refuses every tenth transaction.
 
 use model::Family;
+use nft::ruleset::Unread;
 use nft::{Affinity, Dataplane, Error, Fake, Netfilter, Op, Ruleset, Sent, Settings, Stale};
 
 use crate::in_model::{World, simplify};
@@ -80,7 +81,7 @@ impl<N: Netfilter> Netfilter for Flaky<N> {
         let sets = have.values_mut().flat_map(|table| &mut table.sets);
         for (_, set) in sets.filter(|(_, set)| !set.spec.dynamic).step_by(2) {
             set.elements.clear();
-            set.unread = true;
+            set.unread = Unread::Possible;
         }
         Ok(have)
     }
