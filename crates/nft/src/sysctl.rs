@@ -68,6 +68,27 @@ pub fn is_liberal() -> bool {
     read(&Path::new("/").join(NETFILTER).join("nf_conntrack_tcp_be_liberal")).is_ok_and(|on| on > 0)
 }
 
+/// How long conntrack remembers UDP flows that are idle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UdpTimeouts {
+    /// While only one side has sent.
+    pub unanswered: Duration,
+    /// Once both have.
+    pub answered: Duration,
+}
+
+/// Those of the current network namespace; the kernel's own (30 s, 120 s) if they cannot be read.
+pub fn udp_timeouts() -> UdpTimeouts {
+    let seconds = |name, usual| {
+        let found = read(&Path::new("/").join(NETFILTER).join(name));
+        Duration::from_secs(found.unwrap_or(usual))
+    };
+    UdpTimeouts {
+        unanswered: seconds("nf_conntrack_udp_timeout", 30),
+        answered: seconds("nf_conntrack_udp_timeout_stream", 120),
+    }
+}
+
 /// Lets processes of this node reach node ports on 127.0.0.0/8, in the current network namespace:
 /// the kernel then routes packets from loopback addresses to other interfaces. Call it only after a
 /// sync with [`crate::Settings::localhost_node_ports`], whose rules throw away what others send to

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::node::{
     SERVICES, SLICES, agent, agent_with, block_on, http, inside, maps, needs_own_server, run,
-    service, slice, until,
+    service, slice, until, until_http,
 };
 use crate::support::Api;
 
@@ -61,6 +61,10 @@ fn tables_that_somebody_deletes_come_back() {
         run("nft", &["flush", "ruleset"]);
         until("the Service is back", |held| held.contains(&address) && held.contains("10.244.0.2"))
             .await;
+        let told = |page: &str| page.contains("table ip portolan") && page.contains("nft (process");
+        until_http(10249, "/services", |page| page.contains("lastRepair") && told(page)).await;
+        let metrics = http(10249, "/metrics").await;
+        assert!(metrics.contains("portolan_repairs_total{part=\"table\"} 2"), "{metrics}");
     });
 }
 

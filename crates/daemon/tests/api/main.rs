@@ -2,6 +2,7 @@
 
 mod agent;
 mod agent_changes;
+mod agent_loopback;
 mod agent_pages;
 mod agent_succession;
 mod controller;
