@@ -4,6 +4,7 @@ mod agent;
 mod agent_changes;
 mod agent_loopback;
 mod agent_pages;
+mod agent_ports;
 mod agent_succession;
 mod controller;
 mod dns;
