@@ -21,6 +21,8 @@ mod packets;
 mod repairs;
 #[path = "kernel/resets.rs"]
 mod resets;
+#[path = "kernel/spread.rs"]
+mod spread;
 #[path = "kernel/tables.rs"]
 mod tables;
 #[path = "support/view.rs"]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         packets::TESTS,
         repairs::TESTS,
         resets::TESTS,
+        spread::TESTS,
         tables::TESTS,
     ];
     testkit::run_tests(all.into_iter().flatten().copied(), enter)

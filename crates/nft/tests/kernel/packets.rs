@@ -1,7 +1,8 @@
 //! Who answers, and whom it sees.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use model::{
     Affinity, Family, Frontend, FrontendKind, Masquerade, NodeView, Protocol, ServiceView,
 };
 use portolan_nft::{Dataplane, Settings};
+use socket2::{Domain, Socket, Type};
 
 use crate::Test;
 use crate::lab::{Lab, Tried, silent, tcp, udp};
@@ -27,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("policy_local_keeps_the_client_address", policy_local),
     ("no_endpoints_refuse_at_once", refusals),
     ("undeclared_ports_refuse_and_unallocated_addresses_are_silent", cluster_addresses),
+    ("pings_of_cluster_ips_are_refused", pings),
     ("source_ranges_are_enforced", source_ranges),
     ("icmp_errors_of_endpoints_reach_the_client", icmp_errors),
     ("affinity_keeps_a_client_at_its_endpoint", affinity),
@@ -285,6 +288,44 @@ fn cluster_addresses() {
             assert!(silent("10.96.77.77:80"));
             assert!(silent("[fd00:10:96::7777]:80"));
         });
+    }
+}
+
+/// No protocol but the declared ones is answered by a cluster IP (semantics 4.6).
+fn pings() {
+    let (lab, _dataplane) = lab(view([web()]));
+    lab.pods[0].run(|| {
+        // Port unreachable: RFC 792 and RFC 4443 section 3.1.
+        assert_eq!(ping("10.96.0.10"), Some((3, 3)));
+        assert_eq!(ping("fd00:10:96::10"), Some((1, 4)));
+        assert_eq!(ping("10.96.77.77"), None);
+        // Echo replies of those who are there.
+        assert_eq!(ping("10.244.0.3"), Some((0, 0)));
+        assert_eq!(ping("fd00:10:244::3"), Some((129, 0)));
+    });
+}
+
+/// Type and code of the first ICMP message that an echo request brings.
+fn ping(address: &str) -> Option<(u8, u8)> {
+    let address = ip(address);
+    let (domain, protocol, header) = match address {
+        IpAddr::V4(_) => (Domain::IPV4, socket2::Protocol::ICMPV4, 20),
+        IpAddr::V6(_) => (Domain::IPV6, socket2::Protocol::ICMPV6, 0),
+    };
+    let mut socket = Socket::new(domain, Type::RAW, Some(protocol)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    // The checksum of the IPv4 one; the kernel makes that of the other.
+    let request: [u8; 8] =
+        if address.is_ipv4() { [8, 0, 0xf7, 0xff, 0, 0, 0, 0] } else { [128, 0, 0, 0, 0, 0, 0, 0] };
+    socket.send_to(&request, &SocketAddr::new(address, 0).into()).unwrap();
+    let mut buffer = [0; 256];
+    loop {
+        let len = socket.read(&mut buffer).ok()?;
+        let message = &buffer[header..len];
+        // Neighbours look for each other as well.
+        if !(133..=137).contains(&message[0]) {
+            return Some((message[0], message[1]));
+        }
     }
 }
 
