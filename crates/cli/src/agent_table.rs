@@ -11,7 +11,7 @@ const WIDTH: usize = 80;
 /// The answer of `agent status`.
 pub(crate) fn status(report: &AgentReport) -> String {
     let mut out = node(&report.node);
-    if report.services.is_empty() {
+    if report.services.is_empty() && report.node.waiting_for.is_empty() {
         out += "No Service, or none of that name: headless ones and those that a label hands to\n\
                 another proxy are not watched.\n";
     }

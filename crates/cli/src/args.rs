@@ -181,9 +181,10 @@ Takes kube-proxy's configuration file and flags; those without effect are not
 shown, but named in a warning (docs/migrating-from-kube-proxy.md lists all).
 
 Examples:
-  portolan agent --config /var/lib/kube-proxy/config.conf
-  portolan agent --kubeconfig node.conf --dry-run
-  portolan agent status -n default web"
+  portolan agent --kubeconfig node.conf --dry-run    what would change here?
+  portolan agent --config /var/lib/kube-proxy/config.conf --replace-kube-proxy
+  portolan agent status -n default web               what is done, and why not more
+  portolan agent --cleanup                           before going back to kube-proxy"
 )]
 pub(crate) struct Agent {
     #[command(subcommand)]
@@ -220,7 +221,7 @@ pub(crate) struct Agent {
     /// Remove what a kube-proxy has left in the kernel, once our own rules work
     #[arg(long)]
     pub(crate) replace_kube_proxy: bool,
-    /// Set what needs a root without limits (conntrack's settings) and end
+    /// Set what only a privileged process can (conntrack's limits and timeouts) and end
     #[arg(long)]
     pub(crate) init_only: bool,
     /// Print what would change in the kernel, change nothing and end

@@ -6,9 +6,14 @@ use std::io::Write;
 pub(crate) fn error(error: &anyhow::Error) {
     let mut out = anstream::stderr().lock();
     // Nowhere is left to complain when stderr is gone.
-    let _ = writeln!(out, "\x1b[1;31merror:\x1b[0m {error}");
-    for cause in error.chain().skip(1) {
-        let _ = writeln!(out, "  caused by: {cause}");
+    let mut said = error.to_string();
+    let _ = writeln!(out, "\x1b[1;31merror:\x1b[0m {said}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some errors name their causes themselves.
+        if !said.contains(&cause) {
+            let _ = writeln!(out, "  caused by: {cause}");
+            said = cause;
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     pub(crate) kube: kube::Client,
     /// Host and port of the server, for people.
-    host: Arc<str>,
+    pub(crate) host: Arc<str>,
 }
 
 /// Why there is no [`Client`].
@@ -44,7 +44,8 @@ pub enum ConnectError {
     InCluster(#[source] Box<kube::config::InClusterError>),
     /// Neither a kubeconfig nor a pod's service account was found.
     #[error(
-        "found neither a kubeconfig nor a pod's service account: set KUBECONFIG or --kubeconfig"
+        "found neither a kubeconfig nor a pod's service account: give --kubeconfig FILE, or set \
+         KUBECONFIG"
     )]
     Infer(#[source] Box<kube::config::InferConfigError>),
     /// The URL of the server makes no sense.

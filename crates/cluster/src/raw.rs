@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -45,6 +46,9 @@ pub enum RawEvent {
     Complete(BTreeSet<(Name, Name)>),
 }
 
+/// Why the server gives nothing; empty while it does. It is said once, not at every try.
+pub(crate) type Complaint = Arc<Mutex<String>>;
+
 type Events = BoxStream<'static, watcher::Result<watcher::Event<Value>>>;
 
 /// A list followed by a watch, forever: lost connections are resumed, expired ones relisted.
@@ -57,8 +61,9 @@ pub struct RawWatch {
     delay: Duration,
     /// When to ask a lost server again.
     retry: Option<Instant>,
-    /// What was said of it last, which is not said again at every try.
-    complaint: String,
+    /// Host and port of the server.
+    host: Arc<str>,
+    complaint: Complaint,
     /// Whether the server was found not to have the resource type.
     missing: bool,
 }
@@ -96,7 +101,8 @@ impl Client {
             listed: BTreeSet::new(),
             delay: FIRST_DELAY,
             retry: None,
-            complaint: String::new(),
+            host: Arc::clone(&self.host),
+            complaint: Complaint::default(),
             missing: false,
         }
     }
@@ -147,7 +153,7 @@ impl RawWatch {
             };
             if !matches!(event, watcher::Event::Init) {
                 self.delay = FIRST_DELAY;
-                self.complaint.clear();
+                self.complain(String::new());
                 self.missing = false;
             }
             if let Some(event) = self.take(event) {
@@ -165,17 +171,27 @@ impl RawWatch {
             tracing::debug!(resource, "the watch has expired, listing again");
             return;
         }
-        let reason = reason(error);
-        if reason == self.complaint {
-            tracing::debug!(retry_in = ?self.delay, "still cannot list or watch {resource}");
-        } else {
+        let reason = reason(error, &self.host);
+        if self.complain(reason.clone()) {
             tracing::warn!(
                 "cannot list or watch {resource}, trying on with the last known state: {reason}"
             );
-            self.complaint = reason;
+        } else {
+            tracing::debug!(retry_in = ?self.delay, "still cannot list or watch {resource}");
         }
         self.retry = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LONGEST_DELAY);
+    }
+
+    /// For others to read while this waits.
+    pub(crate) fn complaint(&self) -> Complaint {
+        Arc::clone(&self.complaint)
+    }
+
+    /// True if this is news.
+    fn complain(&self, reason: String) -> bool {
+        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *complaint, reason) != *complaint
     }
 
     fn take(&mut self, event: watcher::Event<Value>) -> Option<RawEvent> {
@@ -224,7 +240,7 @@ fn into_values<const METADATA: bool>(
 }
 
 /// What the server says, or what keeps us from reaching it, once and without the steps between.
-fn reason(error: &watcher::Error) -> String {
+fn reason(error: &watcher::Error, host: &str) -> String {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {
         WatchError(status) => status.message.clone(),
@@ -235,7 +251,8 @@ fn reason(error: &watcher::Error) -> String {
             let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
                 error.source()
             });
-            errors.last().map(ToString::to_string).unwrap_or_default()
+            let last = errors.last().map(ToString::to_string).unwrap_or_default();
+            format!("no answer from the API server at {host}: {last}")
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The cluster as a stream of changes.
 
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -10,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::metadata::meta;
-use crate::raw::{RawEvent, RawWatch, Selectors, identity};
+use crate::raw::{Complaint, RawEvent, RawWatch, Selectors, identity};
 
 /// Batches that may wait in the queue before watches are slowed down.
 const QUEUE: usize = 64;
@@ -55,6 +57,7 @@ pub struct Rejected {
 
 /// The receiving end of [`source`]. Dropping it stops the watches.
 pub struct Source {
+    complaints: Vec<Complaint>,
     batches: mpsc::Receiver<Batch>,
     /// One watch per kind.
     _watches: JoinSet<()>,
@@ -66,7 +69,7 @@ pub struct Source {
 /// the server is away nothing arrives and nothing is said to be gone.
 pub fn source(client: &Client, kinds: &[Kind], options: SourceOptions) -> Source {
     let (sender, batches) = mpsc::channel(QUEUE);
-    let mut watches = JoinSet::new();
+    let (mut watches, mut complaints) = (JoinSet::new(), Vec::new());
     for &kind in kinds {
         let (resource, selectors) = (resource_of(kind), selectors(kind, options));
         let watch = match options {
@@ -74,12 +77,22 @@ pub fn source(client: &Client, kinds: &[Kind], options: SourceOptions) -> Source
             SourceOptions::Node => client.watch_streamed(&resource, &selectors),
             SourceOptions::Everything => client.watch_raw(&resource, &selectors),
         };
+        complaints.push(watch.complaint());
         watches.spawn(forward(kind, watch, sender.clone()));
     }
-    Source { batches, _watches: watches }
+    Source { complaints, batches, _watches: watches }
 }
 
 impl Source {
+    /// Why the server gives nothing for the time being, each reason once; empty while it does.
+    pub fn troubles(&self) -> Vec<String> {
+        let text = |complaint: &Complaint| {
+            complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let texts: BTreeSet<String> = self.complaints.iter().map(text).collect();
+        texts.into_iter().filter(|text| !text.is_empty()).collect()
+    }
+
     /// Waits for changes and returns everything that is queued, as one batch.
     ///
     /// `None` never comes as long as a kind is watched. Dropping the future loses nothing.

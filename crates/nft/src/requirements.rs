@@ -20,8 +20,8 @@ pub enum Missing {
     },
     /// The process may not change the network.
     #[error(
-        "the process lacks CAP_NET_ADMIN: no Service can be programmed; run it as root, or give its \
-         pod or unit that capability"
+        "the process lacks CAP_NET_ADMIN: it can neither read nor change the kernel's tables; run it \
+         as root, or give its pod or unit that capability"
     )]
     NetAdmin,
 }

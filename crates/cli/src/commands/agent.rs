@@ -20,7 +20,9 @@ pub(crate) fn run(arguments: Agent) -> anyhow::Result<()> {
         return show_status(status);
     }
     if arguments.cleanup {
-        return daemon::agent::cleanup();
+        daemon::agent::cleanup()?;
+        report::progress("The kernel holds no table of Portolan's any more.");
+        return Ok(());
     }
     let mut settings = Settings::read(arguments.config.as_deref(), &arguments.kube_proxy)?;
     if let Some(path) = &arguments.write_config_to {

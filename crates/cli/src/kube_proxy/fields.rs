@@ -286,7 +286,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "proxy-mode",
         Text,
         EMPTY,
-        Used("nftables; iptables and ipvs are served by nftables as well"),
+        Used("kube-proxy's mode (nftables, iptables, ipvs): nftables does the work of each"),
     ),
     field("iptables.masqueradeBit", "iptables-masquerade-bit", BIT, or_zero(14), MASQUERADE_BIT),
     field("iptables.masqueradeAll", "masquerade-all", Bool, OFF, MASQUERADE_ALL),

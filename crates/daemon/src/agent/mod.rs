@@ -13,6 +13,7 @@
 //! is taken together because it queues while a sync runs (compare D44).
 
 mod addresses;
+mod alone;
 mod announce;
 mod api_metrics;
 mod capabilities;
@@ -38,8 +39,10 @@ mod succession;
 use std::future::Future;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use nft::Dataplane;
 
+use self::alone::Alone;
 pub use self::config::{AgentConfig, Conntrack, Leftovers, NodePorts};
 pub use self::firewall::PassChain;
 use self::health::Health;
@@ -68,6 +71,7 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     let client = client.observed(metrics.observer());
     tracing::info!(node = %config.node, "programming this node");
     notify.trouble("waits for the API server");
+    let _alone = Alone::claim();
     let mut agent = Loop::start(config, &client, health, metrics, questions, notify)?;
     agent.warn(warnings);
     tokio::select! {
@@ -98,6 +102,9 @@ pub fn initialize(config: &AgentConfig) -> Vec<String> {
 /// # Errors
 /// When the kernel refuses.
 pub fn cleanup() -> anyhow::Result<()> {
+    if let Some(lack) = nft::missing().into_iter().find(|lack| *lack == nft::Missing::NetAdmin) {
+        return Err(lack).context("remove our tables");
+    }
     firewall::take_back_all()?;
     Ok(Dataplane::open(nft::Settings::default())?.cleanup()?)
 }

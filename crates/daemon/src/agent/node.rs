@@ -128,7 +128,7 @@ impl Node {
     pub(crate) fn missing(&self) -> Vec<String> {
         let unlisted = KINDS.iter().filter(|kind| !self.cluster.complete.contains(*kind));
         let mut missing: Vec<String> =
-            unlisted.map(|kind| format!("the API server's list of {kind:?} objects")).collect();
+            unlisted.map(|kind| format!("the API server's list of {}s", name(*kind))).collect();
         if missing.is_empty() {
             match self.cluster.nodes.get(&self.name) {
                 None => missing.push(format!("Node {} in the API", self.name)),
@@ -170,6 +170,11 @@ impl Node {
     pub(crate) fn name(&self) -> &NodeName {
         &self.name
     }
+}
+
+/// As the API spells it.
+fn name(kind: Kind) -> String {
+    cluster::resource_of(kind).kind.to_string()
 }
 
 fn timestamp(text: &str) -> Option<Timestamp> {

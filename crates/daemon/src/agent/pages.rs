@@ -19,6 +19,8 @@ use crate::http::{Answer, Server};
 
 /// How often an address that is taken is tried again; kube-proxy's.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
+/// What to do about an address that is taken.
+const ADVICE: &str = "does a kube-proxy or another agent run here? Else choose another";
 /// Questions that may wait for the loop.
 const QUESTIONS: usize = 16;
 
@@ -85,10 +87,10 @@ fn keep(
     let mut server = match first {
         Ok(server) => Some(server),
         Err(error) if hard_fail => {
-            return Err(error).with_context(|| format!("serve on {bind}; choose another --{flag}"));
+            return Err(error).with_context(|| format!("serve on {bind}: {ADVICE} --{flag}"));
         }
         Err(error) => {
-            tracing::error!(%bind, %error, again_in = ?BIND_AGAIN, "cannot serve; choose another --{flag}");
+            tracing::error!(%bind, %error, again_in = ?BIND_AGAIN, "cannot serve: {ADVICE} --{flag}");
             None
         }
     };

@@ -320,6 +320,7 @@ impl Loop {
 
     fn warnings(&self) -> Vec<String> {
         [
+            self.source.troubles(),
             self.warnings.clone(),
             self.not_forwarding(),
             self.succession.left(),

@@ -21,6 +21,8 @@ use crate::connect;
 
 /// How long the API server may take to list everything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may be silent before somebody asks why.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// The difference between what the kernel holds and what the agent would make it hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -93,9 +95,15 @@ pub async fn dry_run(config: &AgentConfig) -> anyhow::Result<Difference> {
     let mut node = Node::new(config.node.clone(), Basis::read(config)?);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while node.plan().is_none() {
-        match tokio::time::timeout_at(deadline, source.next()).await {
+        let silence = tokio::time::Instant::now() + SILENCE;
+        match tokio::time::timeout_at(silence.min(deadline), source.next()).await {
             Ok(Some(batch)) => drop(node.take(batch)),
-            _ => bail!("cannot plan without {}", node.missing().join(" and ")),
+            Err(_) if silence < deadline && is_listing(&source, &node) => {}
+            _ => {
+                let reasons = source.troubles().join("; ");
+                let colon = if reasons.is_empty() { "" } else { ": " };
+                bail!("cannot plan without {}{colon}{reasons}", node.missing().join(" and "))
+            }
         }
     }
     let Some(view) = node.view() else { bail!("cannot plan without a view") };
@@ -103,6 +111,11 @@ pub async fn dry_run(config: &AgentConfig) -> anyhow::Result<Difference> {
     let have = Kernel::open()?.read()?;
     let leftovers = leftovers::find().iter().map(ToString::to_string).collect();
     Ok(Difference { changes: difference(view, &have, &want), leftovers })
+}
+
+/// Whether the server is at work on its lists.
+fn is_listing(source: &cluster::Source, node: &Node) -> bool {
+    source.troubles().is_empty() && !node.cluster().is_complete(&KINDS)
 }
 
 fn difference(view: &NodeView, have: &Ruleset, want: &Ruleset) -> BTreeMap<Owner, Change> {
