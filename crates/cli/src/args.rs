@@ -211,7 +211,8 @@ pub(crate) struct Agent {
     /// Answer ARP and NDP for load balancer addresses on this interface
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) announce_interface: Option<String>,
-    /// Count new connections by Service, for `portolan top`, /counters and /metrics
+    /// Count connections, packets and bytes by Service and endpoint, for `portolan top`,
+    /// /counters and /metrics; costs a few lookups for each packet
     #[arg(long)]
     pub(crate) counters: bool,
     /// Let Services pass a host firewall that drops: its chains, such as
@@ -282,7 +283,10 @@ pub(crate) struct Top {
     /// Look once and end
     #[arg(long)]
     pub(crate) once: bool,
-    /// Rows of a live view
+    /// Show the endpoints of each Service too
+    #[arg(long)]
+    pub(crate) endpoints: bool,
+    /// Services in a live view
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) rows: usize,
     /// Where the agent serves /counters

@@ -6,16 +6,17 @@
 #![expect(clippy::print_stdout, reason = "a report for people")]
 
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::{
-    Action, Backend, Frontend, FrontendKind, LocalDetector, Masquerade, NodeContext, NodeView,
-    Port, Protocol, ServiceName, ServiceView,
+    Action, Backend, Family, Frontend, FrontendKind, LocalDetector, Masquerade, NodeContext,
+    NodeView, Port, Protocol, ServiceName, ServiceView,
 };
 use nix::sched::{CloneFlags, unshare};
-use portolan_nft::{Dataplane, Settings};
+use portolan_nft::ruleset::{Key, Op, Traffic};
+use portolan_nft::{Dataplane, Meter, Netfilter, Settings};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u32>());
@@ -46,8 +47,59 @@ fn main() -> Result<(), Box<dyn Error>> {
     let _watch = restarted.events()?;
     timed("first sync after a restart", || restarted.sync(&view))?;
     timed("cleanup", || restarted.cleanup())?;
+    counters(&view)
+}
+
+/// With as many counters as fit.
+fn counters(view: &NodeView) -> Result<(), Box<dyn Error>> {
+    let settings = Settings { counters: true, ..Settings::default() };
+    let mut dataplane = Dataplane::open(settings.clone())?;
+    timed("first sync with counters, empty kernel", || dataplane.sync(view))?;
+    let traffic = Traffic { packets: 10, bytes: 1000 };
+    let counted: Vec<_> = keys(view).take(COUNTERS).map(|key| (Key::new(&key), traffic)).collect();
+    for set in ["count-connections", "count-to-endpoints", "count-from-endpoints"] {
+        let add = Op::AddCounted(Family::V4, set.into(), counted.clone());
+        dataplane.netfilter_mut().commit(&[add])?;
+    }
+    println!("               {} connections, and packets of both directions:", counted.len());
+    timed("copy the view, in the loop", || {
+        Ok::<_, portolan_nft::Error>(view.clone().services.len())
+    })?;
+    let mut meter = Meter::open(&settings)?;
+    for what in ["read them for the first time", "read them again"] {
+        timed(&format!("{what}, in any thread"), || {
+            let retired = meter.read(view)?;
+            Ok::<_, portolan_nft::Error>((retired.is_empty(), meter.counters().services.len()))
+        })?;
+    }
     Ok(())
 }
+
+/// Of elements that count what goes to endpoints: `address . protocol . port . endpoint`.
+fn keys(view: &NodeView) -> impl Iterator<Item = Vec<u8>> {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let port = |port: u16| [&port.to_be_bytes()[..], &[0; 2]].concat();
+    view.services.values().flat_map(|service| &service.frontends).flat_map(move |frontend| {
+        let (FrontendKind::ClusterIp(address), Action::Balance(backends)) =
+            (frontend.kind, &frontend.internal)
+        else {
+            return Vec::new();
+        };
+        let protocol = vec![frontend.protocol.number(), 0, 0, 0];
+        let frontend = [octets(address), protocol, port(frontend.port.get())].concat();
+        let endpoints = backends.iter().map(|backend| backend.address);
+        let key = |endpoint: SocketAddr| {
+            [frontend.clone(), octets(endpoint.ip()), port(endpoint.port())].concat()
+        };
+        endpoints.map(key).collect()
+    })
+}
+
+/// That a set holds at most.
+const COUNTERS: usize = 1 << 14;
 
 fn timed<T: std::fmt::Debug, E>(what: &str, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let start = Instant::now();

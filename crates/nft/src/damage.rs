@@ -208,7 +208,7 @@ impl Mended {
                 Op::AddElements(family, name, elements) => {
                     (Part::Set(*family, name.clone()), elements.len(), 0)
                 }
-                Op::AddTimed(..) => continue,
+                Op::AddTimed(..) | Op::AddCounted(..) => continue,
                 Op::DeleteElements(family, name, keys) => {
                     (Part::Set(*family, name.clone()), 0, keys.len())
                 }

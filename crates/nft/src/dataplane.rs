@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Family, NodeView, ServiceName};
 
-use crate::counters::{Counts, Sums};
+use crate::counters::Retired;
 use crate::damage::{Damage, Mended, Scope};
 use crate::diff::diff;
 use crate::error::Error;
 use crate::firewall::{RuleTables, RuleWatch};
 use crate::kernel::Kernel;
-use crate::layout::{Layout, Spot, cleaned_spots, counted};
-use crate::ruleset::{Data, Key, Op, Ruleset};
+use crate::layout::{Layout, Spot, cleaned_spots};
+use crate::ruleset::{Op, Ruleset};
 use crate::stale::Stale;
 use crate::watch::Watch;
 
@@ -31,8 +31,9 @@ pub struct Settings {
     /// Node ports answer on 127.0.0.0/8 as well, to processes of this node only (D31). It needs
     /// [`crate::sysctl::route_localnet`] too. Nothing like it exists for ::1.
     pub localhost_node_ports: bool,
-    /// Count new connections, for [`Dataplane::counters`]. Without it nothing is counted and nothing
-    /// costs; with it the first packet of a connection costs a few additions more.
+    /// Count connections, packets and bytes, for a [`crate::Meter`]. Without it nothing is
+    /// counted and nothing costs; with it each packet of a connection to a Service costs two lookups,
+    /// four through a node port.
     pub counters: bool,
 }
 
@@ -147,16 +148,6 @@ pub trait Netfilter {
         let (_, _) = (family, affinity);
         Ok(())
     }
-
-    /// The elements of a set, and how many packets have found each. A kernel that counts nothing
-    /// has none.
-    ///
-    /// # Errors
-    /// When the kernel cannot be reached or its answer not be read.
-    fn count(&mut self, family: Family, set: &str) -> Result<Vec<(Key, Data, u64)>, Error> {
-        let (_, _) = (family, set);
-        Ok(Vec::new())
-    }
 }
 
 /// Keeps nf_tables equal to the latest [`NodeView`].
@@ -169,7 +160,6 @@ pub struct Dataplane<N = Kernel> {
     pub(crate) layout: Option<Layout>,
     /// Frontends whose connections have not been checked since they changed ([`Stale`]).
     pub(crate) unchecked: BTreeSet<Spot>,
-    sums: Sums,
     /// The tables have to be read back because a change may have gone unnoticed.
     pub(crate) disturbed: bool,
     /// Whether the tables of an earlier process have been taken over.
@@ -213,7 +203,6 @@ impl<N: Netfilter> Dataplane<N> {
             settings,
             layout: None,
             unchecked: BTreeSet::new(),
-            sums: Sums::default(),
             disturbed: false,
             adopted: false,
             mended: Mended::default(),
@@ -279,24 +268,12 @@ impl<N: Netfilter> Dataplane<N> {
         Ok(synced)
     }
 
-    /// What has happened to new connections, by Service; empty without [`Settings::counters`]. Sums only grow, whatever changes; what a Service counted between the
-    /// last call and a change of its endpoints may be lost.
-    ///
-    /// Reads all elements that count, so it costs as much as there are Services and endpoints.
+    /// Deletes counters that nobody needs any more, as a [`crate::Meter`] has found.
     ///
     /// # Errors
-    /// When the kernel cannot be reached or its answer not be read.
-    pub fn counters(&mut self) -> Result<&BTreeMap<ServiceName, Counts>, Error> {
-        if let Some(layout) = self.layout.as_ref().filter(|_| self.settings.counters) {
-            for family in Family::ALL {
-                for set in counted() {
-                    let elements = self.netfilter.count(family, &set)?;
-                    self.sums.add(layout, family, &set, elements);
-                }
-            }
-        }
-        let layout = self.layout.as_ref();
-        Ok(self.sums.services(|name| layout.is_none_or(|layout| layout.has(name))))
+    /// When the kernel cannot be reached or refuses; elements may have gone by themselves.
+    pub fn retire(&mut self, retired: &Retired) -> Result<(), Error> {
+        self.commit(&retired.operations).map(drop)
     }
 
     /// Deletes our tables. New connections find no Service any more.

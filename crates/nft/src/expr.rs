@@ -118,6 +118,14 @@ pub enum Expr {
         /// First register of the key.
         key: Reg,
     },
+    /// Adds an element of a set that counts, if it is not there; it counts this packet. Goes on
+    /// unless the set is full.
+    Count {
+        /// Name of the set.
+        set: Name,
+        /// First register of the key.
+        key: Reg,
+    },
     /// Draws a uniformly random number below `modulus` (`numgen random mod`).
     Numgen {
         /// Not 0.
@@ -181,6 +189,12 @@ pub enum CtKey {
     OriginalDestination(Family),
     /// and the port.
     OriginalPort,
+    /// Protocol number, one byte; of the connection that an ICMP error is about.
+    Protocol,
+    /// Where answers come from: the endpoint's address, once the destination is translated,
+    ReplySource(Family),
+    /// and its port.
+    ReplySourcePort,
 }
 
 /// Which address [`Expr::FibType`] asks about.

@@ -163,8 +163,8 @@ fn apply(tables: &mut Ruleset, operation: &Op) -> Option<()> {
                 }
             }
         }
-        // It remembers for ever, see `connect`.
-        Op::AddTimed(..) => {}
+        // It remembers for ever, see `connect`, and counts nothing.
+        Op::AddTimed(..) | Op::AddCounted(..) => {}
         Op::DeleteElements(family, name, keys) => {
             let set = tables.get_mut(family)?.sets.get_mut(name)?;
             for key in keys {
@@ -184,6 +184,7 @@ fn check(tables: &Ruleset) -> Result<(), String> {
                 Expr::Lookup { set, .. }
                 | Expr::Remember { map: set, .. }
                 | Expr::Forget { map: set, .. }
+                | Expr::Count { set, .. }
                     if !table.sets.contains_key(set) =>
                 {
                     return Err(format!("a rule uses set {set}, which is not there"));

@@ -14,7 +14,7 @@ use crate::layout::{AFFINITY, is_entry};
 use crate::netlink::{Batch, Described, Element, Message};
 use crate::readback::Effort;
 use crate::requirements;
-use crate::ruleset::{Data, Key, Life, Op, Ruleset};
+use crate::ruleset::{Life, Op, Ruleset};
 use crate::socket::Socket;
 use crate::stale::Stale;
 use crate::watch::{Watch, Watches};
@@ -146,11 +146,6 @@ impl Netfilter for Kernel {
 
     fn forget(&mut self, stale: &Stale) -> Result<usize, Error> {
         self.conntrack.forget(stale)
-    }
-
-    fn count(&mut self, family: Family, set: &str) -> Result<Vec<(Key, Data, u64)>, Error> {
-        let elements = self.elements(family, set)?.into_iter();
-        Ok(elements.map(|element| (element.key, element.data, element.count)).collect())
     }
 
     fn retime(&mut self, family: Family, affinity: &Affinity) -> Result<(), Error> {

@@ -41,7 +41,7 @@ mod trace;
 mod watch;
 
 pub use conntrack::Cleanup;
-pub use counters::Counts;
+pub use counters::{Counters, Counts, EndpointCounts, Meter, Retired};
 pub use damage::{Change, Damage, Mended, Part, Parts, Scope};
 pub use dataplane::{Affinity, Dataplane, Netfilter, Sent, Settings, Synced};
 pub use diff::diff;

@@ -12,37 +12,11 @@ use crate::layout::is_entry;
 use crate::netlink::batch::DUMP_INTERRUPTED;
 use crate::netlink::{self, Answer, Batch, Element, Message, Request};
 use crate::ruleset::{Elements, Key, Ruleset, Set, SetSpec, Table, Unread};
+use crate::socket::Socket;
 
 impl Kernel {
-    /// Asks and collects the whole answer; `None` if the thing asked for does not exist or the
-    /// tables changed while the kernel was telling about them.
     fn ask(&mut self, request: Request<'_>) -> Result<Asked, Error> {
-        let doing = "read back our tables";
-        let io_error = |source| Error::Io { doing, source };
-        let sequence = self.socket.sequence(1);
-        self.socket.send(&netlink::request(request, sequence)).map_err(io_error)?;
-        let mut answers = Vec::new();
-        let mut interrupted = false;
-        loop {
-            let bytes = self.socket.receive(true).map_err(io_error)?.unwrap_or_default();
-            for message in Message::split(bytes).filter(|message| message.sequence == sequence) {
-                interrupted |= message.flags & DUMP_INTERRUPTED != 0;
-                let done = i32::from(message.kind) == libc::NLMSG_DONE;
-                match message.error() {
-                    _ if done && interrupted => return Ok(Asked::Changed),
-                    _ if done => return Ok(Asked::Answers(answers)),
-                    Some(0) => return Ok(Asked::Answers(answers)),
-                    Some(code) if -code == libc::ENOENT => return Ok(Asked::Nothing(answers)),
-                    Some(code) => return Err(io_error(io::Error::from_raw_os_error(-code))),
-                    None => {
-                        let broken = || format!("a broken answer to {request:?}");
-                        let answer = netlink::decode(message);
-                        answers
-                            .push(answer.ok_or_else(|| Error::Answer { doing, reason: broken() })?);
-                    }
-                }
-            }
-        }
+        ask(&mut self.socket, request)
     }
 
     pub(crate) fn generation(&mut self) -> Result<Option<u32>, Error> {
@@ -90,7 +64,7 @@ impl Kernel {
             let Some((spec, size)) = answers.into_iter().find_map(spec_and_size) else { continue };
             let mut set = Set { spec, elements: Elements::new(), unread: Unread::None };
             match parts.elements.get(name) {
-                _ if set.spec.dynamic => {}
+                _ if set.spec.is_filled_by_packets() => {}
                 Some(keys) => {
                     let keys: Vec<&Key> = keys.iter().collect();
                     set.elements = self.held(family, name, &keys)?;
@@ -137,7 +111,7 @@ impl Kernel {
         for answer in answers {
             let Answer::Set(name, spec, size) = answer else { continue };
             let wanted = effort.wanted(family, &name, self.socket.limit());
-            let read = if spec.dynamic {
+            let read = if spec.is_filled_by_packets() {
                 Some((Elements::new(), Unread::None))
             } else {
                 self.read_set(family, &name, size, wanted)?
@@ -195,7 +169,7 @@ impl Kernel {
             let (answers, missing) = match self.ask(Request::These(family, set, some))? {
                 Asked::Answers(answers) => (answers, 0),
                 Asked::Nothing(answers) => (answers, 1),
-                Asked::Changed => continue,
+                Asked::Changed(_) => continue,
             };
             let found = elements_of(answers).map(|element| (element.key, element.data));
             let before = held.len();
@@ -212,7 +186,7 @@ impl Kernel {
             Ok(match kernel.ask(request)? {
                 Asked::Answers(answers) => Some(answers),
                 Asked::Nothing(_) => Some(Vec::new()),
-                Asked::Changed => None,
+                Asked::Changed(_) => None,
             })
         })
     }
@@ -297,11 +271,42 @@ impl<'a> Effort<'a> {
     }
 }
 
-enum Asked {
+/// An answer of the kernel.
+pub(crate) enum Asked {
     Answers(Vec<Answer>),
     /// Something asked for is not there; what was answered before it.
     Nothing(Vec<Answer>),
-    Changed,
+    /// The tables changed while it told about them: parts of different states.
+    Changed(Vec<Answer>),
+}
+
+/// Asks and collects the whole answer.
+pub(crate) fn ask(socket: &mut Socket, request: Request<'_>) -> Result<Asked, Error> {
+    let doing = "read back our tables";
+    let io_error = |source| Error::Io { doing, source };
+    let sequence = socket.sequence(1);
+    socket.send(&netlink::request(request, sequence)).map_err(io_error)?;
+    let mut answers = Vec::new();
+    let mut interrupted = false;
+    loop {
+        let bytes = socket.receive(true).map_err(io_error)?.unwrap_or_default();
+        for message in Message::split(bytes).filter(|message| message.sequence == sequence) {
+            interrupted |= message.flags & DUMP_INTERRUPTED != 0;
+            let done = i32::from(message.kind) == libc::NLMSG_DONE;
+            match message.error() {
+                _ if done && interrupted => return Ok(Asked::Changed(answers)),
+                _ if done => return Ok(Asked::Answers(answers)),
+                Some(0) => return Ok(Asked::Answers(answers)),
+                Some(code) if -code == libc::ENOENT => return Ok(Asked::Nothing(answers)),
+                Some(code) => return Err(io_error(io::Error::from_raw_os_error(-code))),
+                None => {
+                    let broken = || format!("a broken answer to {request:?}");
+                    let answer = netlink::decode(message);
+                    answers.push(answer.ok_or_else(|| Error::Answer { doing, reason: broken() })?);
+                }
+            }
+        }
+    }
 }
 
 /// From here on elements are asked for by key: a dump of so many takes as long, some 150 ms.

@@ -31,7 +31,7 @@ pub struct Table {
 pub struct Set {
     /// Its type.
     pub spec: SetSpec,
-    /// Its elements; empty for a dynamic set, whose elements come from packets.
+    /// Its elements; empty if they come from packets.
     pub elements: Elements,
     /// Whether the kernel holds elements that are not among these: it is cheaper to put others in
     /// their place than to read them ([`crate::Netfilter::read_for`]).
@@ -64,8 +64,15 @@ pub struct SetSpec {
     pub interval: bool,
     /// Whether packets add elements, which then time out.
     pub dynamic: bool,
-    /// Whether each element counts the packets that found it.
+    /// Whether packets add elements, which count the packets that found them and stay.
     pub counter: bool,
+}
+
+impl SetSpec {
+    /// Whether its elements come from packets.
+    pub fn is_filled_by_packets(&self) -> bool {
+        self.dynamic || self.counter
+    }
 }
 
 /// What a map maps to.
@@ -140,6 +147,22 @@ pub enum Data {
     Value(Box<[u8]>),
     /// A verdict.
     Verdict(Verdict),
+}
+
+/// What an element has counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Packets as the kernel handles them: what it joins or leaves joined counts as one.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
 }
 
 /// How long an element of a dynamic map lives, in milliseconds.
@@ -234,6 +257,8 @@ pub enum Op {
     AddElements(Family, Name, Vec<(Key, Data)>),
     /// Add elements that time out, of a dynamic map.
     AddTimed(Family, Name, Vec<(Key, Data, Life)>),
+    /// Adds elements, of a set that counts, which have counted so much already.
+    AddCounted(Family, Name, Vec<(Key, Traffic)>),
     /// Deletes elements that are there.
     DeleteElements(Family, Name, Vec<Key>),
 }

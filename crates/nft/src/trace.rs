@@ -45,6 +45,8 @@ pub(crate) struct Tracer<'a> {
     protocol: u8,
     source: SocketAddr,
     destination: SocketAddr,
+    /// The destination before translation.
+    original: SocketAddr,
     mark: u32,
     translated: bool,
     masquerade: bool,
@@ -71,6 +73,7 @@ impl<'a> Tracer<'a> {
             protocol: packet.protocol.number(),
             source: packet.source,
             destination: packet.destination,
+            original: packet.destination,
             mark: 0,
             translated: false,
             masquerade: false,
@@ -181,6 +184,7 @@ impl<'a> Tracer<'a> {
                     self.memory.remove(&(self.family, map.clone(), key));
                 }
             }
+            Expr::Count { .. } => {}
             Expr::Numgen { modulus, to } => {
                 self.choices = self.choices.max(*modulus);
                 self.set(*to, &(self.draw % modulus).to_ne_bytes());
@@ -219,14 +223,9 @@ impl<'a> Tracer<'a> {
                 }
             },
             Expr::Ct { key, to } => {
-                let status = if self.translated { CT_STATUS_DNAT } else { 0 };
-                let value = match key {
-                    CtKey::State => CT_STATE_NEW,
-                    CtKey::Status => status,
-                    // Asked only of connections that exist, and this is a new one.
-                    CtKey::Direction | CtKey::OriginalDestination(_) | CtKey::OriginalPort => 0,
-                };
-                self.set(*to, &value.to_ne_bytes());
+                let mut value = self.connection(*key);
+                value.resize(value.len().next_multiple_of(4), 0);
+                self.set(*to, &value);
             }
             Expr::FibType { of, to } => {
                 let address = match of {
@@ -237,6 +236,24 @@ impl<'a> Tracer<'a> {
                 self.set(*to, &kind.to_ne_bytes());
             }
             _ => {}
+        }
+    }
+
+    /// Of a connection whose first packet this is.
+    fn connection(&self, key: CtKey) -> Vec<u8> {
+        let octets = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        match key {
+            CtKey::State => CT_STATE_NEW.to_ne_bytes().to_vec(),
+            CtKey::Status if self.translated => CT_STATUS_DNAT.to_ne_bytes().to_vec(),
+            CtKey::Status | CtKey::Direction => vec![0; 4],
+            CtKey::Protocol => vec![self.protocol],
+            CtKey::OriginalDestination(_) => octets(self.original.ip()),
+            CtKey::OriginalPort => self.original.port().to_be_bytes().to_vec(),
+            CtKey::ReplySource(_) => octets(self.destination.ip()),
+            CtKey::ReplySourcePort => self.destination.port().to_be_bytes().to_vec(),
         }
     }
 

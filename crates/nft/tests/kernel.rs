@@ -9,6 +9,8 @@
 
 #[path = "kernel/affinity.rs"]
 mod affinity;
+#[path = "kernel/counters.rs"]
+mod counters;
 #[path = "kernel/firewall.rs"]
 mod firewall;
 #[path = "support/lab.rs"]
@@ -39,6 +41,7 @@ type Test = (&'static str, fn());
 fn main() -> ExitCode {
     let all = [
         affinity::TESTS,
+        counters::TESTS,
         firewall::TESTS,
         packets::TESTS,
         repairs::TESTS,

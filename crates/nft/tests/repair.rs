@@ -129,7 +129,7 @@ fn commit_crime(
         parts.chains.insert(name);
         return Damage::of([(family, Scope::Parts(parts))]);
     }
-    let static_sets = table.sets.iter().filter(|(_, set)| !set.spec.dynamic);
+    let static_sets = table.sets.iter().filter(|(_, set)| !set.spec.is_filled_by_packets());
     let filled = static_sets.filter(|(_, set)| kind == 3 || !set.elements.is_empty());
     let filled: Vec<_> = filled.map(|(name, _)| name.clone()).collect();
     let name = place.get(&filled).clone();

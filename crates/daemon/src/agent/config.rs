@@ -45,7 +45,7 @@ pub struct AgentConfig {
     pub sync_period: Duration,
     /// What the kernel's connection tracking is set to (D41).
     pub conntrack: Conntrack,
-    /// Count new connections by Service and endpoint, for `/counters` and `/metrics`.
+    /// Count connections, packets and bytes by Service and endpoint, for `/counters` and `/metrics`.
     pub counters: bool,
     /// Chains of the host's firewall in which Services pass (D40).
     pub pass_chains: Vec<PassChain>,

@@ -1,21 +1,19 @@
-//! What `/counters` and `portolan top` tell: what has happened to new connections, by Service.
+//! What `/counters` and `portolan top` tell: what has happened to connections, by Service.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use model::ServiceName;
-use nft::Counts;
+use nft::{Counters, Counts};
 use serde::{Deserialize, Serialize};
 
-/// Services that `/metrics` tells apart; the others are one more, so that the number of time series
-/// is bounded.
-const SERIES: usize = 500;
-
-/// Counters of all Services since the tables were made.
+/// Counters of all Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CountersReport {
     /// By namespace and name.
     pub services: Vec<ServiceCounts>,
+    /// Services and endpoints for which the kernel has no counter left, together and without names.
+    pub left_out: ServiceCounts,
 }
 
 /// Counters of one Service.
@@ -33,80 +31,100 @@ pub struct ServiceCounts {
     pub dropped: u64,
     /// Ignored: not from one of the source ranges.
     pub forbidden: u64,
-    /// New connections by endpoint.
-    pub endpoints: BTreeMap<String, u64>,
+    /// From clients to endpoints.
+    pub to: Traffic,
+    /// From endpoints to clients.
+    pub from: Traffic,
+    /// By address and port. The Service's own sums are of endpoints that are gone as well.
+    pub endpoints: BTreeMap<String, EndpointCounts>,
+}
+
+/// Counters of one endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct EndpointCounts {
+    /// New connections.
+    pub connections: u64,
+    /// To it.
+    pub to: Traffic,
+    /// From it.
+    pub from: Traffic,
+}
+
+/// One direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// As the kernel handles them: what the network card or the kernel joins is one.
+    pub packets: u64,
+    /// Of whole IP packets.
+    pub bytes: u64,
 }
 
 impl CountersReport {
-    pub(crate) fn of(counts: &BTreeMap<ServiceName, Counts>) -> Self {
-        let service = |(name, counts): (&ServiceName, &Counts)| {
-            let endpoint =
-                |(address, count): (&std::net::SocketAddr, &u64)| (address.to_string(), *count);
-            ServiceCounts {
-                namespace: name.namespace.to_string(),
-                name: name.name.to_string(),
-                connections: counts.connections,
-                refused: counts.refused,
-                dropped: counts.dropped,
-                forbidden: counts.forbidden,
-                endpoints: counts.endpoints.iter().map(endpoint).collect(),
-            }
-        };
-        Self { services: counts.iter().map(service).collect() }
-    }
-
-    /// As Prometheus reads it. The busiest Services by name, the rest with empty names.
-    pub(crate) fn to_metrics(&self) -> String {
-        let mut services: Vec<&ServiceCounts> = self.services.iter().collect();
-        services.sort_by_key(|service| std::cmp::Reverse(service.connections));
-        let (named, others) = services.split_at(services.len().min(SERIES));
-        let mut rest = ServiceCounts::default();
-        for other in others {
-            rest.connections += other.connections;
-            rest.refused += other.refused;
-            rest.dropped += other.dropped;
-            rest.forbidden += other.forbidden;
+    pub(crate) fn of(counters: &Counters) -> Self {
+        let services = counters.services.iter();
+        Self {
+            services: services.map(|(name, counts)| ServiceCounts::named(name, counts)).collect(),
+            left_out: ServiceCounts::of(&counters.left_out),
         }
-        let mut text = "# HELP portolan_service_connections New connections, by what became of \
-                        them.\n# TYPE portolan_service_connections counter\n"
-            .to_owned();
-        for service in named.iter().copied().chain((!others.is_empty()).then_some(&rest)) {
-            for (result, count) in [
-                ("balanced", service.connections),
-                ("refused", service.refused),
-                ("dropped", service.dropped),
-                ("forbidden", service.forbidden),
-            ] {
-                // Writing to a String cannot fail.
-                let _ = writeln!(
-                    text,
-                    "portolan_service_connections_total{{namespace=\"{}\",service=\"{}\",\
-                     result=\"{result}\"}} {count}",
-                    service.namespace, service.name
-                );
-            }
-        }
-        text
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl ServiceCounts {
+    fn named(name: &ServiceName, counts: &Counts) -> Self {
+        let (namespace, name) = (name.namespace.to_string(), name.name.to_string());
+        Self { namespace, name, ..Self::of(counts) }
+    }
 
-    #[test]
-    fn the_number_of_series_is_bounded() {
-        let service = |number: u64| ServiceCounts {
-            namespace: "default".to_owned(),
-            name: format!("s{number}"),
-            connections: number,
-            ..ServiceCounts::default()
-        };
-        let report = CountersReport { services: (1..=502).map(service).collect() };
-        let text = report.to_metrics();
-        assert_eq!(text.lines().count(), 2 + (SERIES + 1) * 4);
-        let busiest = r#"{namespace="default",service="s502",result="balanced"} 502"#;
-        assert!(text.contains(busiest));
-        assert!(text.contains(r#"{namespace="",service="",result="balanced"} 3"#), "1 + 2");
+    fn of(counts: &Counts) -> Self {
+        let endpoints = counts.endpoints.iter().map(|(address, counts)| {
+            let (to, from) = (counts.to.into(), counts.from.into());
+            (address.to_string(), EndpointCounts { connections: counts.connections, to, from })
+        });
+        Self {
+            connections: counts.connections,
+            refused: counts.refused,
+            dropped: counts.dropped,
+            forbidden: counts.forbidden,
+            to: counts.to_endpoints.into(),
+            from: counts.from_endpoints.into(),
+            endpoints: endpoints.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Packets, and connections that never were.
+    pub(crate) fn events(&self) -> u64 {
+        let packets = self.to.packets + self.from.packets;
+        packets + self.connections + self.refused + self.dropped + self.forbidden
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.forbidden += other.forbidden;
+        self.to.add(other.to);
+        self.from.add(other.from);
+    }
+}
+
+impl EndpointCounts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.to.add(other.to);
+        self.from.add(other.from);
+    }
+}
+
+impl Traffic {
+    fn add(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+impl From<nft::ruleset::Traffic> for Traffic {
+    fn from(traffic: nft::ruleset::Traffic) -> Self {
+        Self { packets: traffic.packets, bytes: traffic.bytes }
     }
 }

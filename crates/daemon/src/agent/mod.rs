@@ -33,6 +33,7 @@ mod pages;
 mod process;
 pub mod report;
 mod run;
+mod service_metrics;
 mod settings;
 mod succession;
 

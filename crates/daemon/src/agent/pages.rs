@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::{StatusCode, Uri};
+use model::NodeView;
+use nft::{Meter, Retired};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::AgentConfig;
@@ -15,6 +17,7 @@ use super::counters::CountersReport;
 use super::health::Health;
 use super::metrics::Metrics;
 use super::report::{AgentReport, Filter};
+use super::service_metrics;
 use crate::http::{Answer, Server};
 
 /// How often an address that is taken is tried again; kube-proxy's.
@@ -29,8 +32,10 @@ const QUESTIONS: usize = 16;
 pub(crate) enum Question {
     /// What this node does for Services.
     Services { filter: Filter, reply: oneshot::Sender<AgentReport> },
-    /// What has happened to connections; `None` when that is not counted.
-    Counters(oneshot::Sender<Option<CountersReport>>),
+    /// The Services, by which to read counters; `None` until something is planned.
+    View(oneshot::Sender<Option<NodeView>>),
+    /// To delete counters that nobody needs any more; the answer is whether that succeeded.
+    Retire { retired: Retired, reply: oneshot::Sender<bool> },
 }
 
 /// The servers. Dropping it closes them.
@@ -62,7 +67,10 @@ impl Pages {
                 configz: json!({ "kubeproxy.config.k8s.io": config.configuration }).to_string(),
                 flagz: flagz(config),
                 started: jiff::Timestamp::now(),
-                counts: config.counters,
+                meter: match config.counters {
+                    true => Some(Arc::new(Mutex::new(Meter::open(&config.dataplane())?))),
+                    false => None,
+                },
                 ask,
             });
             let start = move || {
@@ -104,6 +112,40 @@ fn keep(
     Ok(())
 }
 
+/// Reads counters beside the loop, which has more urgent things to do; `None` if that fails. What is
+/// deleted must be told to the meter before it reads again.
+async fn read_counters(
+    meter: Arc<Mutex<Meter>>,
+    ask: mpsc::Sender<Question>,
+) -> Option<CountersReport> {
+    let mut meter = meter.lock_owned().await;
+    let (reply, answer) = oneshot::channel();
+    ask.send(Question::View(reply)).await.ok()?;
+    let view = answer.await.ok()??;
+    let reading = tokio::task::spawn_blocking(move || {
+        let retired = meter.read(&view);
+        let report = CountersReport::of(meter.counters());
+        (meter, report, retired)
+    });
+    let (mut meter, report, retired) = reading.await.ok()?;
+    let retired = match retired {
+        Ok(retired) => retired,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "could not read the counters");
+            return None;
+        }
+    };
+    if !retired.is_empty() {
+        let (reply, answer) = oneshot::channel();
+        ask.send(Question::Retire { retired: retired.clone(), reply }).await.ok()?;
+        if answer.await.unwrap_or(false) {
+            meter.retired(retired);
+        }
+    }
+    Some(report)
+}
+
 /// `/healthz` and `/livez`, for load balancers and the kubelet.
 fn probes(
     health: Arc<Health>,
@@ -131,8 +173,8 @@ struct Page {
     configz: String,
     flagz: String,
     started: jiff::Timestamp,
-    /// Whether the loop counts connections.
-    counts: bool,
+    /// What reads the kernel's counters, if there are any.
+    meter: Option<Arc<Mutex<Meter>>>,
     ask: mpsc::Sender<Question>,
 }
 
@@ -162,27 +204,26 @@ impl Page {
         match self.counters().await {
             Some(counters) => {
                 let end = "# EOF\n";
-                format!("{}{}{end}", text.trim_end_matches(end), counters.to_metrics())
+                format!("{}{}{end}", text.trim_end_matches(end), service_metrics::encode(&counters))
             }
             None => text,
         }
     }
 
+    /// To its end even if whoever asked goes: see [`read_counters`].
     async fn counters(&self) -> Option<CountersReport> {
-        if !self.counts {
-            return None;
-        }
-        let (reply, answer) = oneshot::channel();
-        self.ask.send(Question::Counters(reply)).await.ok()?;
-        answer.await.ok()?
+        let reading = read_counters(Arc::clone(self.meter.as_ref()?), self.ask.clone());
+        tokio::spawn(reading).await.ok()?
     }
 
     async fn counters_page(&self) -> Answer {
+        let none = "nothing is counted: start the agent with --counters\n";
         match self.counters().await {
             Some(report) => Answer::json_text(serde_json::to_string(&report).unwrap_or_default()),
+            None if self.meter.is_none() => Answer::text(StatusCode::NOT_FOUND, none),
             None => Answer::text(
-                StatusCode::NOT_FOUND,
-                "nothing is counted: start the agent with --counters\n",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the counters could not be read: the agent's log tells why\n",
             ),
         }
     }

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use cluster::{Batch, Client, Sink, Source, SourceOptions};
 use model::{Event, Write};
-use nft::{Damage, Dataplane};
+use nft::{Damage, Dataplane, Retired};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::addresses::AddressChanges;
 use super::announce::Announce;
-use super::counters::CountersReport;
 use super::firewall::HostFirewall;
 use super::health::Health;
 use super::health_check_ports::HealthCheckPorts;
@@ -284,22 +283,18 @@ impl Loop {
     fn answer(&mut self, question: Question) {
         match question {
             Question::Services { filter, reply } => drop(reply.send(self.report(&filter))),
-            Question::Counters(reply) => drop(reply.send(self.counters())),
+            Question::View(reply) => drop(reply.send(self.node.view().cloned())),
+            Question::Retire { retired, reply } => drop(reply.send(self.retire(&retired))),
         }
     }
 
-    fn counters(&mut self) -> Option<CountersReport> {
-        if !self.config.counters {
-            return None;
+    fn retire(&mut self, retired: &Retired) -> bool {
+        let done = self.dataplane.retire(retired);
+        if let Err(error) = &done {
+            let error = error as &dyn std::error::Error;
+            tracing::debug!(error, "counters that nobody needs stay for now");
         }
-        match self.dataplane.counters() {
-            Ok(counts) => Some(CountersReport::of(counts)),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "could not read the counters");
-                None
-            }
-        }
+        done.is_ok()
     }
 
     fn report(&self, filter: &Filter) -> AgentReport {

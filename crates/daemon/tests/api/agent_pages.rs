@@ -281,5 +281,21 @@ fn connections_are_counted_when_asked_for() {
         let line = "portolan_service_connections_total\
                     {namespace=\"default\",service=\"web\",result=\"refused\"} 1";
         assert!(metrics.contains(line) && metrics.ends_with("# EOF\n"), "{metrics}");
+
+        run("ip", &["address", "add", "10.244.0.2/32", "dev", "lo"]);
+        let server = tokio::net::TcpListener::bind("10.244.0.2:8080").await.expect("is free");
+        api.create(SLICES, slice("web", &["10.244.0.2"])).await;
+        until_of(ruleset, "the endpoint is there", |held| held.contains("10.244.0.2")).await;
+        let client = tokio::net::TcpStream::connect((address.as_str(), 80)).await;
+        drop((client.expect("is accepted"), server));
+        let counters = body(&http(10249, "/counters").await);
+        let web = &counters["services"][0];
+        assert_eq!(web["connections"], 1, "{counters:#}");
+        let endpoint = &web["endpoints"]["10.244.0.2:8080"];
+        assert_eq!(endpoint["to"], web["to"], "{counters:#}");
+        let metrics = http(10249, "/metrics").await;
+        let of_endpoint = |line: &&str| line.contains("endpoint=\"10.244.0.2:8080\"");
+        let found: Vec<&str> = metrics.lines().filter(of_endpoint).collect();
+        assert!(found.len() == 5 && !found.iter().any(|line| line.ends_with(" 0")), "{found:?}");
     });
 }

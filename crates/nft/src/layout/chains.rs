@@ -7,6 +7,8 @@
 //!                                resets, of connections that exist (D35)
 //!  postrouting (nat)             masquerade: marked, or a pod that talks to itself
 //! ```
+//!
+//! Rules that count are in `counts`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -14,15 +16,16 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use model::{Family, LocalDetector, Protocol};
 
+use super::counts::Tally;
 use super::draw::{Entry, List, Mark, Pick};
 use super::packet::{
-    address_words, arrives_on, destination, dnatted, established, from_this_node, frontend, goto,
-    in_network, interface, invalid, jump, load, marked, new_connection, node_port, protocol_is,
-    rule, set_mark, source, within,
+    address_words, arrives_on, destination, dnatted, established, from_outside, from_this_node,
+    frontend, goto, in_network, invalid, jump, load, marked, new_connection, node_port,
+    protocol_is, rule, set_mark, source, within,
 };
-use super::{resets, sets};
+use super::{counts, resets, sets};
 
-use crate::expr::{CmpOp, Expr, Found, MetaKey, Name, Reg, RejectWith, Verdict};
+use crate::expr::{Expr, Found, Name, Reg, RejectWith, Verdict};
 use crate::ruleset::{Base, Chain, ChainKind, Hook, Policy, Rule};
 
 /// What the rules depend on, besides picks.
@@ -35,6 +38,8 @@ pub(crate) struct Fixed {
     pub(crate) localhost_node_ports: bool,
     /// Whether a Service asks for resets.
     pub(crate) resets: bool,
+    /// Whether to count.
+    pub(crate) counters: bool,
 }
 
 impl Fixed {
@@ -42,6 +47,11 @@ impl Fixed {
     /// strictly an address of the loopback interface (`rt6_need_strict`). IPv4 has `route_localnet`.
     pub(crate) fn serves_localhost(&self, family: Family) -> bool {
         self.localhost_node_ports && family == Family::V4
+    }
+
+    /// The end of a new connection that gets no endpoint.
+    fn refusal(&self, tally: Tally) -> Expr {
+        if self.counters { goto(tally.set()) } else { counts::unanswered(tally) }
     }
 }
 
@@ -69,6 +79,13 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
     if fixed.drop_invalid {
         forward.insert(0, rule([invalid()], Expr::Verdict(Verdict::Drop)));
     }
+    let mut leaving = postrouting(family, fixed.mark);
+    if fixed.counters {
+        check_refusals.insert(0, counts::arriving());
+        check_cluster.insert(0, counts::passing());
+        forward.insert(usize::from(fixed.drop_invalid), counts::passing());
+        leaving.insert(0, counts::connecting());
+    }
     let base = |kind, hook, priority, rules| {
         let policy = Policy::Accept;
         Chain { base: Some(Base { kind, hook, priority, policy }), rules }
@@ -82,8 +99,8 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("input", base(filter, Hook::Input, FILTER, check_refusals)),
         ("forward", base(filter, Hook::Forward, FILTER, forward)),
         ("output-filter", base(filter, Hook::Output, FILTER, check_cluster)),
-        ("postrouting", base(nat, Hook::Postrouting, SNAT, postrouting(family, fixed.mark))),
-        ("source-ranges", chain(source_ranges(family))),
+        ("postrouting", base(nat, Hook::Postrouting, SNAT, leaving)),
+        ("source-ranges", chain(source_ranges(family, fixed))),
         ("services", chain(services(family, fixed))),
         ("node-ports", chain(node_ports())),
         ("refusals", chain(refusals(family, fixed))),
@@ -100,11 +117,15 @@ pub(crate) fn constant(family: Family, fixed: &Fixed) -> BTreeMap<Name, Chain> {
         ("mark-masquerade-off-cluster", chain(off_cluster(family, fixed))),
     ];
     let chains = chains.into_iter().map(|(name, chain)| (Name::Borrowed(name), chain));
+    let delivered = base(nat, Hook::Input, SNAT, vec![counts::connecting()]);
+    let counts = fixed.counters.then(|| counts::chains(family, fixed));
+    let counts = counts.into_iter().flatten().map(|(name, rules)| (name, chain(rules)));
+    let counts = counts.chain(fixed.counters.then_some(("input-after-dnat".into(), delivered)));
     let entries = [false, true]
         .into_iter()
         .flat_map(|node_port| Mark::ALL.map(|masquerade| Entry { node_port, masquerade }));
     let entries = entries.map(|entry| (entry.name(), chain(entry.rules(family, fixed))));
-    chains.chain(entries).collect()
+    chains.chain(entries).chain(counts).collect()
 }
 
 /// The rule that leads to the chain of a pick.
@@ -241,27 +262,25 @@ fn services(family: Family, fixed: &Fixed) -> Vec<Rule> {
 
 /// Matches of the destinations on which node ports answer; none overwrites the others' result.
 fn on_node(family: Family, fixed: &Fixed) -> Vec<Rule> {
-    let mut destinations =
-        vec![vec![destination(family, Reg(0)), within(sets::NODE_ADDRESSES, Reg(0))]];
+    of_this_node(family, fixed, &destination(family, Reg(0)))
+}
+
+/// Matches of addresses, loaded by `address`, on which node ports answer.
+pub(super) fn of_this_node(family: Family, fixed: &Fixed, address: &Expr) -> Vec<Rule> {
+    let mut matches = vec![vec![address.clone(), within(sets::NODE_ADDRESSES, Reg(0))]];
     if fixed.serves_localhost(family) {
-        destinations.push(in_network(destination(family, Reg(0)), LOOPBACK));
+        matches.push(in_network(address.clone(), LOOPBACK));
     }
-    destinations
+    matches
 }
 
 /// D31: with `route_localnet` the kernel no longer throws away what arrives from outside for, or as
 /// if from, a loopback address. So we do, before destinations change: answers of endpoints are for
 /// an address of the node until they have been translated back.
 fn martians(family: Family) -> Vec<Rule> {
-    let arrived = || {
-        vec![
-            Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
-            Expr::Cmp { from: Reg(0), op: CmpOp::Different, value: interface("lo") },
-        ]
-    };
     let drop = Expr::Verdict(Verdict::Drop);
     [destination(family, Reg(0)), source(family, Reg(0))]
-        .map(|address| rule([arrived(), in_network(address, LOOPBACK)], drop.clone()))
+        .map(|address| rule([from_outside(), in_network(address, LOOPBACK)], drop.clone()))
         .into()
 }
 
@@ -278,13 +297,13 @@ fn node_ports() -> Vec<Rule> {
 }
 
 /// Of new connections, so a change of the ranges concerns the next one (D29).
-fn source_ranges(family: Family) -> Vec<Rule> {
+fn source_ranges(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let key = Reg(0);
     let client = key.plus(address_words(family) + 2);
     let forbidden =
         Expr::Lookup { set: sets::ALLOWED_SOURCES, from: key, then: Found::ContinueIfAbsent };
     let restricted = vec![within(sets::RESTRICTED, key), source(family, client), forbidden];
-    vec![rule([frontend(family, key), restricted], Expr::Verdict(Verdict::Drop))]
+    vec![rule([frontend(family, key), restricted], fixed.refusal(Tally::Forbidden))]
 }
 
 fn refusals(family: Family, fixed: &Fixed) -> Vec<Rule> {
@@ -295,7 +314,7 @@ fn refusals(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let of_port = |on_node: &Rule, set, last| {
         rule([on_node.clone(), node_port(port).to_vec(), vec![within(set, port)]], last)
     };
-    let (reject, drop) = (goto("refuse"), Expr::Verdict(Verdict::Drop));
+    let (reject, drop) = (fixed.refusal(Tally::Refused), fixed.refusal(Tally::Dropped));
     let mut rules =
         vec![of_frontend(sets::REJECTED, reject.clone()), of_frontend(sets::DROPPED, drop.clone())];
     for on_node in on_node(family, fixed) {

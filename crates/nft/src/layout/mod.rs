@@ -39,13 +39,13 @@ use model::{Family, NodeContext, NodeView, ServiceName, ServiceView};
 use self::bytes::Bytes;
 use self::chains::Fixed;
 pub(crate) use self::connections::cleaned_spots;
-pub(crate) use self::counts::Counted;
+pub(crate) use self::counts::{LEFT_OUT, Owners, Tally, of_gone};
 use self::draw::{List, Pick};
 pub(crate) use self::packet::dnatted;
 use self::resets::resets;
 pub(crate) use self::service::Spot;
 use self::service::{Contribution, spots};
-pub(crate) use self::sets::{AFFINITY, counted, is_entry};
+pub(crate) use self::sets::{AFFINITY, is_entry};
 use crate::dataplane::{Affinity, Settings};
 use crate::diff::{diff, diff_elements, merge};
 use crate::expr::Name;
@@ -105,6 +105,7 @@ impl Layout {
                 mark: settings.masquerade_mark,
                 drop_invalid: settings.drop_invalid,
                 localhost_node_ports: settings.localhost_node_ports,
+                counters: settings.counters,
                 resets: view.services.values().any(|service| resets(service)),
             },
             settings: settings.clone(),
@@ -139,11 +140,6 @@ impl Layout {
         let cleaned =
             changed.iter().flat_map(|(_, changed)| connections::changed(changed)).collect();
         Update { operations, cleaned, retimed: retimed(&changed) }
-    }
-
-    /// Whether a Service is in the view.
-    pub(crate) fn has(&self, name: &ServiceName) -> bool {
-        self.services.contains_key(name)
     }
 
     /// Everything that the tables have to hold.
@@ -300,7 +296,7 @@ impl Layout {
             let Some(service) = self.services.get(name) else { continue };
             let owned =
                 |spot| self.claims.get(&spot).is_some_and(|names| names.first() == Some(name));
-            contribution.add(&self.context, &service.placed, owned);
+            contribution.add(&self.context, self.fixed.counters, &service.placed, owned);
         }
         contribution
     }

@@ -53,6 +53,40 @@ pub(crate) fn frontend(family: Family, to: Reg) -> Rule {
     rule
 }
 
+/// The frontend that the connection was opened to: as [`frontend`], of every packet of it.
+pub(crate) fn original_frontend(family: Family, to: Reg) -> Rule {
+    let protocol = to.plus(address_words(family));
+    vec![
+        Expr::Ct { key: CtKey::OriginalDestination(family), to },
+        Expr::Ct { key: CtKey::Protocol, to: protocol },
+        Expr::Ct { key: CtKey::OriginalPort, to: protocol.plus(1) },
+    ]
+}
+
+/// `address . port` of the endpoint that answers.
+pub(crate) fn answering_endpoint(family: Family, to: Reg) -> Rule {
+    vec![
+        Expr::Ct { key: CtKey::ReplySource(family), to },
+        Expr::Ct { key: CtKey::ReplySourcePort, to: to.plus(address_words(family)) },
+    ]
+}
+
+/// `iifname != "lo"`.
+pub(crate) fn from_outside() -> Rule {
+    vec![
+        Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
+        Expr::Cmp { from: Reg(0), op: CmpOp::Different, value: interface("lo") },
+    ]
+}
+
+/// `ct direction original`.
+pub(crate) fn from_client() -> Rule {
+    vec![
+        Expr::Ct { key: CtKey::Direction, to: Reg(0) },
+        Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value: vec![ORIGINAL] },
+    ]
+}
+
 /// `ip saddr/daddr in net`, through register 0.
 pub(crate) fn in_network(load: Expr, net: IpNet) -> Rule {
     let (mask, value) = (octets(net.netmask()), octets(net.network()));
@@ -179,6 +213,9 @@ fn has_bit(load: Expr, bit: u32) -> Rule {
         Expr::Cmp { from: Reg(0), op: CmpOp::Different, value: vec![0; 4] },
     ]
 }
+
+/// `IP_CT_DIR_ORIGINAL`.
+const ORIGINAL: u8 = 0;
 
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {

@@ -7,11 +7,12 @@
 
 use model::{Family, Protocol, ServiceView};
 
-use super::chains::Fixed;
+use super::chains::{Fixed, of_this_node};
 use super::packet::{
-    address_words, destination, dnatted, frontend, in_network, node_port, protocol_is, rule, within,
+    address_words, destination, dnatted, from_client, frontend, node_port, protocol_is, rule,
+    within,
 };
-use super::{chains, sets};
+use super::sets;
 use crate::expr::{CmpOp, CtKey, Expr, Found, Header, MetaKey, Name, Reg, RejectWith};
 use crate::ruleset::Rule;
 
@@ -28,7 +29,7 @@ pub(super) fn rules(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let words = address_words(family);
     let frontend = [vec![original(family)], port(Reg(words))].concat();
     let mut rules = vec![reset(family, frontend, Reg(0), Reg(words + 2), false)];
-    for on_node in on_node(family, fixed, &original(family)) {
+    for on_node in of_this_node(family, fixed, &original(family)) {
         let node_port = [on_node, port(Reg(0))].concat();
         rules.push(reset(family, node_port, Reg(0), Reg(2), true));
     }
@@ -46,7 +47,7 @@ pub(super) fn strays(family: Family, fixed: &Fixed) -> Vec<Rule> {
     let mut find = frontend(family, Reg(0));
     find.push(resetting(sets::RESETTING));
     let mut rules = vec![reset(find)];
-    for on_node in on_node(family, fixed, &destination(family, Reg(0))) {
+    for on_node in of_this_node(family, fixed, &destination(family, Reg(0))) {
         let mut find = on_node;
         find.extend(node_port(Reg(0)));
         find.push(resetting(sets::RESETTING_PORTS));
@@ -66,15 +67,6 @@ pub(super) fn goes_on() -> Rule {
     rule
 }
 
-/// Where node ports answer, by an address that `load` puts into register 0.
-fn on_node(family: Family, fixed: &Fixed, load: &Expr) -> Vec<Rule> {
-    let mut on_node = vec![vec![load.clone(), within(sets::NODE_ADDRESSES, Reg(0))]];
-    if fixed.serves_localhost(family) {
-        on_node.push(in_network(load.clone(), chains::LOOPBACK));
-    }
-    on_node
-}
-
 /// `find` loads the key of a frontend to `key`; the endpoint's follows at `endpoint`.
 fn reset(family: Family, find: Rule, key: Reg, endpoint: Reg, node_port: bool) -> Rule {
     let (resetting, existing) = if node_port {
@@ -88,17 +80,13 @@ fn reset(family: Family, find: Rule, key: Reg, endpoint: Reg, node_port: bool) -
         len: 2,
         to: endpoint.plus(address_words(family)),
     };
-    let from_client = vec![
-        Expr::Ct { key: CtKey::Direction, to: Reg(0) },
-        Expr::Cmp { from: Reg(0), op: CmpOp::Equal, value: vec![ORIGINAL] },
-    ];
     let gone = vec![
         within(resetting, key),
         destination(family, endpoint),
         destination_port,
         absent(existing, key),
     ];
-    let fragments = [dnatted(), from_client, protocol_is(Protocol::Tcp), find, gone];
+    let fragments = [dnatted(), from_client(), protocol_is(Protocol::Tcp), find, gone];
     rule(fragments, Expr::Reject { with: RejectWith::TcpReset })
 }
 
@@ -117,9 +105,6 @@ fn original(family: Family) -> Expr {
 fn absent(set: Name, from: Reg) -> Expr {
     Expr::Lookup { set, from, then: Found::ContinueIfAbsent }
 }
-
-/// `IP_CT_DIR_ORIGINAL`.
-const ORIGINAL: u8 = 0;
 
 /// Of the flags of a TCP header (RFC 9293 section 3.1).
 const SYN: u8 = 0x02;

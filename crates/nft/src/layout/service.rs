@@ -102,6 +102,7 @@ impl Contribution {
     pub(crate) fn add(
         &mut self,
         context: &NodeContext,
+        counters: bool,
         service: &ServiceView,
         owned: impl Fn(Spot) -> bool,
     ) {
@@ -117,6 +118,9 @@ impl Contribution {
             self.frontend(*spot, frontend);
             self.source_ranges(context, *spot, frontend);
             self.resets(*spot, frontend);
+            if counters {
+                self.push(spot.family(), Places::of(*spot).counted, spot.bytes().key(), Data::None);
+            }
             if frontend.affinity.is_some() {
                 let family = spot.family();
                 let service_port = (family, &frontend.port_name, frontend.protocol);
@@ -245,6 +249,7 @@ struct Places {
     local_usable: Name,
     resetting: Name,
     existing: Name,
+    counted: Name,
 }
 
 impl Places {
@@ -258,6 +263,7 @@ impl Places {
                 local_usable: sets::PORT_LOCAL_USABLE,
                 resetting: sets::RESETTING_PORTS,
                 existing: sets::PORT_EXISTING,
+                counted: sets::COUNTED_PORTS,
             };
         }
         Self {
@@ -268,6 +274,7 @@ impl Places {
             local_usable: sets::LOCAL_USABLE,
             resetting: sets::RESETTING,
             existing: sets::EXISTING,
+            counted: sets::COUNTED,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use model::Family;
 
-use super::draw::{Entry, List, Mark, Pick};
+use super::counts::{LEFT_OUT, Tally};
+use super::draw::{Entry, Mark, Pick};
 use crate::expr::Name;
 use crate::ruleset::{DataSpec, Field, SetSpec};
 
@@ -59,6 +60,11 @@ pub(crate) const EXISTING: Name = Name::Borrowed("all-endpoints");
 /// `node port . endpoint` for each of [`RESETTING_PORTS`]. Sorts first for the same reason.
 pub(crate) const PORT_EXISTING: Name = Name::Borrowed("all-node-port-endpoints");
 
+/// All frontends, if packets are counted.
+pub(crate) const COUNTED: Name = Name::Borrowed("counted");
+/// All node ports.
+pub(crate) const COUNTED_PORTS: Name = Name::Borrowed("counted-node-ports");
+
 /// Sets of `address . protocol . port` or, if `node_ports`, of `protocol . port`, whose elements
 /// make a Service visible to packets, rather than being reached through one that does.
 pub(crate) fn entries(node_ports: bool) -> impl Iterator<Item = Name> {
@@ -79,14 +85,6 @@ pub(crate) fn is_entry(set: &str) -> bool {
 pub(crate) fn of_pick(family: Family, pick: Pick) -> SetSpec {
     let frontend = [address_field(family), Field::Proto, Field::Port];
     set(if pick.from.node_port { &frontend[1..] } else { &frontend })
-}
-
-/// The sets whose elements tell, if they count, what happens to new connections. None of them is
-/// looked at for a packet of a connection that exists.
-pub(crate) fn counted() -> impl Iterator<Item = Name> {
-    let lists = List::ALL.into_iter().flat_map(|list| [list.endpoints(), list.usable()]);
-    let ranges = [RESTRICTED, ALLOWED_SOURCES];
-    entries(false).chain(entries(true)).chain(lists).chain(ranges)
 }
 
 /// The sets of a family's table that exist whatever the Services.
@@ -122,11 +120,21 @@ pub(crate) fn specs(family: Family, counters: bool) -> Vec<(Name, SetSpec)> {
         (EXISTING, with_endpoint(&frontend)),
         (PORT_EXISTING, with_endpoint(&node_port)),
     ];
-    let mut specs: Vec<_> = frontends.chain(node_ports).chain(others).collect();
-    for (name, spec) in &mut specs {
-        spec.counter = counters && counted().any(|counted| counted == *name);
-    }
-    specs
+    let counts = counters.then(|| counting(family));
+    frontends.chain(node_ports).chain(others).chain(counts.into_iter().flatten()).collect()
+}
+
+/// Those of a node that counts.
+fn counting(family: Family) -> Vec<(Name, SetSpec)> {
+    let ip = address_field(family);
+    let frontend = [ip, Field::Proto, Field::Port];
+    let tally = |tally: Tally| {
+        let endpoint = if tally.has_endpoint() { &[ip, Field::Port][..] } else { &[] };
+        (tally.set(), SetSpec { counter: true, ..set(&joined(&frontend, endpoint)) })
+    };
+    let left_out = SetSpec { counter: true, ..set(&[Field::Number]) };
+    let frontends = [(COUNTED, set(&frontend)), (COUNTED_PORTS, set(&frontend[1..]))];
+    Tally::ALL.map(tally).into_iter().chain([(LEFT_OUT, left_out)]).chain(frontends).collect()
 }
 
 fn address_field(family: Family) -> Field {

@@ -6,10 +6,12 @@ use model::Family;
 
 use super::abi::*;
 use super::expression;
-use super::set::{encode_element, encode_spec};
+use super::set::{encode_counted, encode_element, encode_spec};
 use super::{Open, Writer, family_name, protocol_family};
 use crate::expr::Name;
-use crate::ruleset::{Base, ChainKind, Data, Hook, Key, Life, Op, Policy, Rule, SetSpec, TABLE};
+use crate::ruleset::{
+    Base, ChainKind, Data, Hook, Key, Life, Op, Policy, Rule, SetSpec, TABLE, Traffic,
+};
 
 /// One transaction, ready to send.
 pub(crate) struct Batch {
@@ -72,6 +74,7 @@ impl fmt::Display for Described<'_> {
             Op::DeleteSet(family, name) => ("delete set", family, Some(name)),
             Op::AddElements(family, name, _) => ("add elements to set", family, Some(name)),
             Op::AddTimed(family, name, _) => ("add timed elements to set", family, Some(name)),
+            Op::AddCounted(family, name, _) => ("add counters to set", family, Some(name)),
             Op::DeleteElements(family, name, _) => ("delete elements of set", family, Some(name)),
         };
         write!(f, "{verb} {} {TABLE}", family_name(*family))?;
@@ -84,6 +87,7 @@ enum Part<'a> {
     Whole(&'a Op),
     Add(Family, &'a Name, &'a [(Key, Data)]),
     AddTimed(Family, &'a Name, &'a [(Key, Data, Life)]),
+    AddCounted(Family, &'a Name, &'a [(Key, Traffic)]),
     Delete(Family, &'a Name, &'a [Key]),
 }
 
@@ -94,6 +98,7 @@ impl Part<'_> {
             Self::Whole(_) => WHOLE_BYTES,
             Self::Add(_, _, elements) => elements.len() * ELEMENT_BYTES + WHOLE_BYTES,
             Self::AddTimed(_, _, elements) => elements.len() * ELEMENT_BYTES + WHOLE_BYTES,
+            Self::AddCounted(_, _, elements) => elements.len() * ELEMENT_BYTES + WHOLE_BYTES,
             Self::Delete(_, _, keys) => keys.len() * ELEMENT_BYTES + WHOLE_BYTES,
         }
     }
@@ -108,6 +113,10 @@ fn parts(operation: &Op) -> Box<dyn Iterator<Item = Part<'_>> + '_> {
         Op::AddTimed(family, set, elements) => {
             let chunks = elements.chunks(ELEMENTS_PER_MESSAGE);
             Box::new(chunks.map(|chunk| Part::AddTimed(*family, set, chunk)))
+        }
+        Op::AddCounted(family, set, elements) => {
+            let chunks = elements.chunks(ELEMENTS_PER_MESSAGE);
+            Box::new(chunks.map(|chunk| Part::AddCounted(*family, set, chunk)))
         }
         Op::DeleteElements(family, set, keys) => {
             let chunks = keys.chunks(ELEMENTS_PER_MESSAGE);
@@ -165,6 +174,13 @@ impl Encoder {
                     }
                 });
             }
+            Part::AddCounted(family, set, elements) => {
+                self.elements(NFT_MSG_NEWSETELEM, *family, set, |writer| {
+                    for (key, traffic) in *elements {
+                        encode_counted(writer, key, *traffic);
+                    }
+                });
+            }
             Part::Delete(family, set, keys) => {
                 self.elements(NFT_MSG_DELSETELEM, *family, set, |writer| {
                     keys.iter().for_each(|key| encode_element(writer, key, &Data::None, None));
@@ -212,7 +228,10 @@ impl Encoder {
             Op::DeleteSet(family, name) => {
                 self.put(NFT_MSG_DELSET, REQUEST, *family, |w| set(w, name, None));
             }
-            Op::AddElements(..) | Op::AddTimed(..) | Op::DeleteElements(..) => {}
+            Op::AddElements(..)
+            | Op::AddTimed(..)
+            | Op::AddCounted(..)
+            | Op::DeleteElements(..) => {}
         }
     }
 

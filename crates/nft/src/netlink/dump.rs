@@ -4,10 +4,12 @@ use model::Family;
 
 use super::abi::*;
 use super::batch::{ACK, DUMP, REQUEST, hook_number, kind_name};
-use super::set::{decode_count, decode_element, decode_life, decode_spec, encode_element};
+use super::set::{decode_element, decode_life, decode_spec, decode_traffic, encode_element};
 use super::{Attributes, Message, Writer, expression, protocol_family};
 use crate::expr::Name;
-use crate::ruleset::{Base, Chain, ChainKind, Data, Hook, Key, Life, Policy, Rule, SetSpec, TABLE};
+use crate::ruleset::{
+    Base, Chain, ChainKind, Data, Hook, Key, Life, Policy, Rule, SetSpec, TABLE, Traffic,
+};
 
 /// A question to nf_tables.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +61,7 @@ pub(crate) enum Answer {
 pub(crate) struct Element {
     pub(crate) key: Key,
     pub(crate) data: Data,
-    /// How many packets have found it, if it counts.
-    pub(crate) count: u64,
+    pub(crate) traffic: Traffic,
     pub(crate) life: Life,
 }
 
@@ -157,8 +158,8 @@ pub(crate) fn decode(message: Message<'_>) -> Option<Answer> {
                 .map(|(_, element)| {
                     let element = Attributes::of(element);
                     let (key, data) = decode_element(element)?;
-                    let (count, life) = (decode_count(element), decode_life(element));
-                    Some(Element { key, data, count, life })
+                    let (traffic, life) = (decode_traffic(element), decode_life(element));
+                    Some(Element { key, data, traffic, life })
                 })
                 .collect::<Option<_>>()
                 .map(Answer::Elements)

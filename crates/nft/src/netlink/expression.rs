@@ -66,7 +66,7 @@ fn kind(expr: &Expr) -> &str {
         Expr::Bitwise { .. } => "bitwise",
         Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
         Expr::Lookup { .. } => "lookup",
-        Expr::Remember { .. } | Expr::Forget { .. } => "dynset",
+        Expr::Remember { .. } | Expr::Forget { .. } | Expr::Count { .. } => "dynset",
         Expr::Numgen { .. } => "numgen",
         Expr::Dnat { .. } => "nat",
         Expr::Masquerade => "masq",
@@ -108,8 +108,8 @@ fn body(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
             writer.nested(NFTA_IMMEDIATE_DATA, |writer| encode_verdict(writer, verdict));
         }
-        Expr::Lookup { .. } | Expr::Remember { .. } | Expr::Forget { .. } => {
-            with_set(writer, expr);
+        Expr::Lookup { .. } | Expr::Remember { .. } | Expr::Forget { .. } | Expr::Count { .. } => {
+            with_set(writer, expr)
         }
         Expr::Numgen { modulus, to } => {
             writer.number(NFTA_NG_DREG, register(*to));
@@ -155,18 +155,22 @@ fn loading(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_META_KEY, key);
         }
         Expr::Ct { key, to } => {
-            let (key, directed) = match key {
-                CtKey::State => (NFT_CT_STATE, false),
-                CtKey::Status => (NFT_CT_STATUS, false),
-                CtKey::Direction => (NFT_CT_DIRECTION, false),
-                CtKey::OriginalDestination(Family::V4) => (NFT_CT_DST_IP, true),
-                CtKey::OriginalDestination(Family::V6) => (NFT_CT_DST_IP6, true),
-                CtKey::OriginalPort => (NFT_CT_PROTO_DST, true),
+            let (key, direction) = match key {
+                CtKey::State => (NFT_CT_STATE, None),
+                CtKey::Status => (NFT_CT_STATUS, None),
+                CtKey::Direction => (NFT_CT_DIRECTION, None),
+                CtKey::Protocol => (NFT_CT_PROTOCOL, None),
+                CtKey::OriginalDestination(Family::V4) => (NFT_CT_DST_IP, ORIGINAL),
+                CtKey::OriginalDestination(Family::V6) => (NFT_CT_DST_IP6, ORIGINAL),
+                CtKey::OriginalPort => (NFT_CT_PROTO_DST, ORIGINAL),
+                CtKey::ReplySource(Family::V4) => (NFT_CT_SRC_IP, REPLY),
+                CtKey::ReplySource(Family::V6) => (NFT_CT_SRC_IP6, REPLY),
+                CtKey::ReplySourcePort => (NFT_CT_PROTO_SRC, REPLY),
             };
             writer.number(NFTA_CT_DREG, register(*to));
             writer.number(NFTA_CT_KEY, key);
-            if directed {
-                writer.attribute(NFTA_CT_DIRECTION, &[IP_CT_DIR_ORIGINAL]);
+            if let Some(direction) = direction {
+                writer.attribute(NFTA_CT_DIRECTION, direction);
             }
         }
         Expr::FibType { of, to } => {
@@ -207,6 +211,11 @@ fn with_set(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_DYNSET_SREG_KEY, register(*key));
             // Maps must name a data register that has been loaded, though deleting reads none.
             writer.number(NFTA_DYNSET_SREG_DATA, register(*key));
+        }
+        Expr::Count { set, key } => {
+            writer.string(NFTA_DYNSET_SET_NAME, set);
+            writer.number(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+            writer.number(NFTA_DYNSET_SREG_KEY, register(*key));
         }
         _ => {}
     }
@@ -272,6 +281,7 @@ fn known_reject(data: Attributes<'_>) -> Option<RejectWith> {
 }
 
 const ORIGINAL: Option<&[u8]> = Some(&[IP_CT_DIR_ORIGINAL]);
+const REPLY: Option<&[u8]> = Some(&[IP_CT_DIR_REPLY]);
 
 fn known_loading(name: &str, data: Attributes<'_>) -> Option<Expr> {
     match name {
@@ -297,9 +307,13 @@ fn known_loading(name: &str, data: Attributes<'_>) -> Option<Expr> {
                 (NFT_CT_STATE, _) => CtKey::State,
                 (NFT_CT_STATUS, _) => CtKey::Status,
                 (NFT_CT_DIRECTION, _) => CtKey::Direction,
+                (NFT_CT_PROTOCOL, _) => CtKey::Protocol,
                 (NFT_CT_DST_IP, ORIGINAL) => CtKey::OriginalDestination(Family::V4),
                 (NFT_CT_DST_IP6, ORIGINAL) => CtKey::OriginalDestination(Family::V6),
                 (NFT_CT_PROTO_DST, ORIGINAL) => CtKey::OriginalPort,
+                (NFT_CT_SRC_IP, REPLY) => CtKey::ReplySource(Family::V4),
+                (NFT_CT_SRC_IP6, REPLY) => CtKey::ReplySource(Family::V6),
+                (NFT_CT_PROTO_SRC, REPLY) => CtKey::ReplySourcePort,
                 _ => return None,
             },
             to: data.register(NFTA_CT_DREG)?,
@@ -334,6 +348,7 @@ fn known_with_set(name: &str, data: Attributes<'_>) -> Option<Expr> {
     let key = data.register(NFTA_DYNSET_SREG_KEY)?;
     match data.number(NFTA_DYNSET_OP)? {
         NFT_DYNSET_OP_DELETE => Some(Expr::Forget { map, key }),
+        NFT_DYNSET_OP_ADD => Some(Expr::Count { set: map, key }),
         NFT_DYNSET_OP_UPDATE => Some(Expr::Remember {
             map,
             key,

@@ -19,8 +19,10 @@ fn a_layout_is_read_as_written() {
         LocalDetector::BridgeInterface("cni0".to_owned()),
         LocalDetector::InterfacePrefix("veth".to_owned()),
     ];
-    for detector in detectors {
-        let want = Layout::new(&everything(detector), &Settings::default()).ruleset();
+    let settings = [false, true].map(|counters| Settings { counters, ..Settings::default() });
+    let all = detectors.iter().flat_map(|detector| settings.each_ref().map(|one| (detector, one)));
+    for (detector, settings) in all {
+        let want = Layout::new(&everything(detector.clone()), settings).ruleset();
         let operations = diff(&Ruleset::new(), &want);
         let batches = Batch::encode(&operations, 1, usize::MAX);
         let mut read = Ruleset::new();

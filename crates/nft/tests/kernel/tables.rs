@@ -4,13 +4,13 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
-use model::{Affinity, Family, FrontendKind, Protocol, ServiceName, ServiceView};
+use model::{Family, FrontendKind, Protocol, ServiceView};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portolan_nft::ruleset::{Data, Key, Op, Unread};
-use portolan_nft::{Counts, Dataplane, Kernel, Netfilter, Settings, Synced, diff};
+use portolan_nft::{Dataplane, Kernel, Netfilter, Settings, Synced, diff};
 
 use crate::Test;
-use crate::lab::{Lab, Tried, greeting, silent, tcp, udp};
+use crate::lab::{Lab, Tried, greeting, tcp, udp};
 use crate::namespace::{Namespace, output, run};
 use crate::view::{
     balance, cluster_ip, drop_, frontend, ip, load_balancer, node_port, reject, service, view,
@@ -28,7 +28,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_nft_program_can_read_the_tables", nft_reads),
     ("udp_clients_leave_a_gone_endpoint", stale_udp),
     ("unrelated_udp_connections_are_kept", unrelated_udp),
-    ("new_connections_are_counted_if_asked_to", counters),
     ("many_services_without_privileges", many_services),
 ];
 
@@ -153,7 +152,7 @@ fn unread() {
         kernel.commit(&[intrusion]).unwrap();
         let mut have = kernel.read().unwrap();
         let sets = have.values_mut().flat_map(|table| table.sets.values_mut());
-        for set in sets.filter(|set| !set.spec.dynamic) {
+        for set in sets.filter(|set| !set.spec.is_filled_by_packets()) {
             set.elements.clear();
             set.unread = Unread::Possible;
         }
@@ -272,64 +271,6 @@ fn unrelated_udp() {
         lab.pods[0].run(|| udp(&UdpSocket::bind("0.0.0.0:0").unwrap(), "172.30.0.250:30053"));
     assert!(answer.is_some());
     assert_eq!(dataplane.sync(&view([dns(&BOTH[..1])])).unwrap().forgotten, 0);
-}
-
-fn counters() {
-    let lab = Lab::new();
-    let mut restricted = load_balancer("172.30.0.194", 80, balance(&BOTH));
-    restricted.source_ranges = Some(vec!["192.0.2.0/24".parse().unwrap()]);
-    let mut sticky = cluster_ip("10.96.0.30", 80, balance(&BOTH[..1]));
-    sticky.affinity = Some(Affinity { timeout_seconds: 60 });
-    let refusing = service("refusing", [node_port(Family::V4, 30020, reject())]);
-    let services = [
-        web(&BOTH[..1]),
-        service("bank", [restricted]),
-        service("sticky", [sticky]),
-        refusing,
-        service("local", [node_port(Family::V4, 30021, drop_())]),
-    ];
-    let all = view(services);
-    let settings = Settings { counters: true, ..Settings::default() };
-    let first = all.clone();
-    let mut dataplane = lab.node.run(move || {
-        let mut dataplane = Dataplane::open(settings).unwrap();
-        dataplane.sync(&first).unwrap();
-        dataplane
-    });
-    let connect = |address: &'static str, times: usize| {
-        lab.client.run(move || (0..times).map(|_| tcp(address)).for_each(drop));
-    };
-    lab.client.run(|| run("ip route add 172.30.0.194 via 172.30.0.11"));
-    connect("172.30.0.11:30007", 3);
-    connect("10.96.0.10:80", 2);
-    connect("10.96.0.30:80", 4);
-    connect("172.30.0.11:30020", 5);
-    assert!(lab.client.run(|| silent("172.30.0.194:80") && silent("172.30.0.11:30021")));
-    let counted = |dataplane: &mut Dataplane, name: &str| {
-        let name = ServiceName::new("default", name);
-        dataplane.counters().unwrap().get(&name).cloned().unwrap_or_default()
-    };
-    let endpoint = |count| [(crate::view::socket(BOTH[0]), count)].into();
-    let web_counts = counted(&mut dataplane, "web");
-    assert_eq!(web_counts, Counts { connections: 5, endpoints: endpoint(5), ..Counts::default() });
-    let sticky = counted(&mut dataplane, "sticky");
-    assert_eq!(sticky, Counts { connections: 4, endpoints: endpoint(4), ..Counts::default() });
-    assert_eq!(counted(&mut dataplane, "refusing").refused, 5);
-    assert_eq!(counted(&mut dataplane, "local").dropped, 1);
-    assert_eq!(counted(&mut dataplane, "bank"), Counts { forbidden: 1, ..Counts::default() });
-
-    // Changes and repairs lose nothing that has been read.
-    let mut changed = all;
-    let other = web(&BOTH[1..]);
-    changed.services.insert(other.name.clone(), other.into());
-    dataplane.sync(&changed).unwrap();
-    connect("10.96.0.10:80", 2);
-    let after = counted(&mut dataplane, "web");
-    assert_eq!(after.connections, 7);
-    assert_eq!(after.endpoints.values().sum::<u64>(), 7);
-    assert_eq!(dataplane.verify().unwrap(), Synced::default(), "counting is no foreign change");
-    dataplane.sync(&view([])).unwrap();
-    assert!(dataplane.counters().unwrap().is_empty());
 }
 
 /// More than one datagram can carry without CAP_NET_ADMIN on the host.

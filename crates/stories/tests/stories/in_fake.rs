@@ -79,7 +79,7 @@ impl<N: Netfilter> Netfilter for Flaky<N> {
     fn read_for(&mut self, want: &Ruleset) -> Result<Ruleset, Error> {
         let mut have = self.kernel.read_for(want)?;
         let sets = have.values_mut().flat_map(|table| &mut table.sets);
-        for (_, set) in sets.filter(|(_, set)| !set.spec.dynamic).step_by(2) {
+        for (_, set) in sets.filter(|(_, set)| !set.spec.is_filled_by_packets()).step_by(2) {
             set.elements.clear();
             set.unread = Unread::Possible;
         }

@@ -214,8 +214,8 @@ impl Owners {
             Op::FlushSet(family, name) => {
                 ours(Mark::Minus, format!("elements of set {} {name}", family_name(*family)))
             }
-            // What clients are remembered by is carried over, not planned.
-            Op::AddTimed(..) => Vec::new(),
+            // What clients are remembered by and what is counted is carried over, not planned.
+            Op::AddTimed(..) | Op::AddCounted(..) => Vec::new(),
             Op::DeleteElements(family, set, keys) => {
                 let spec = spec(have, *family, set);
                 let held = have.get(family).and_then(|table| table.sets.get(set));
