@@ -117,6 +117,8 @@ pub enum Expr {
         map: Name,
         /// First register of the key.
         key: Reg,
+        /// Registers that could hold data; nothing is read from them.
+        data: Reg,
     },
     /// Adds an element of a set that counts, if it is not there; it counts this packet. Goes on
     /// unless the set is full.

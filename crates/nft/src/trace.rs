@@ -179,7 +179,7 @@ impl<'a> Tracer<'a> {
             Expr::Immediate { to, value } => self.set(*to, value),
             Expr::Lookup { set, from, then } => return self.lookup(set, *from, *then),
             Expr::Remember { map, key, data, .. } => self.remember(map, *key, *data),
-            Expr::Forget { map, key } => {
+            Expr::Forget { map, key, .. } => {
                 if let Some(key) = self.key_of(map, *key) {
                     self.memory.remove(&(self.family, map.clone(), key));
                 }

@@ -15,6 +15,8 @@ mod counters;
 mod firewall;
 #[path = "support/lab.rs"]
 mod lab;
+#[path = "kernel/listing.rs"]
+mod listing;
 #[path = "support/namespace.rs"]
 mod namespace;
 #[path = "kernel/packets.rs"]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         affinity::TESTS,
         counters::TESTS,
         firewall::TESTS,
+        listing::TESTS,
         packets::TESTS,
         repairs::TESTS,
         resets::TESTS,

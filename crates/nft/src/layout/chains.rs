@@ -23,7 +23,7 @@ use super::packet::{
     frontend, goto, in_network, invalid, jump, load, marked, new_connection, node_port,
     protocol_is, rule, set_mark, source, within,
 };
-use super::{counts, resets, sets};
+use super::{affinity, counts, resets, sets};
 
 use crate::expr::{Expr, Found, Name, Reg, RejectWith, Verdict};
 use crate::ruleset::{Base, Chain, ChainKind, Hook, Policy, Rule};
@@ -154,53 +154,19 @@ impl Entry {
 }
 
 impl Pick {
-    /// Without affinity: draw. With (the client is the address that the node sees, D19, and its time
-    /// begins anew with every new connection, D16): back to the remembered endpoint if it is usable, else draw
-    /// and remember, else (the memory is full) just draw.
-    ///
-    /// The rules with affinity use what one map holds as the key of the next. The kernel allows
-    /// that; the `nft` program (at least to 1.0.6) aborts when it prints them.
     pub(crate) fn rules(self, family: Family) -> Vec<Rule> {
-        let words = address_words(family);
-        let client = Reg(0);
-        let frontend_at = client.plus(words);
-        let endpoint = frontend_at.plus(words + 2);
-        let dnat = Expr::Dnat { family, address: endpoint, port: endpoint.plus(words) };
-        let find = self.key(family);
-        let draws: Vec<Rule> = self
-            .moduli()
-            .map(|modulus| {
-                vec![
-                    Expr::Numgen { modulus, to: endpoint },
-                    load(self.from.endpoints(), self.key_at(family), endpoint),
-                ]
-            })
-            .collect();
-        let plain = |draw: &Rule| rule([find.clone(), draw.clone()], dnat.clone());
-        let plain: Vec<Rule> = draws.iter().map(plain).collect();
-        if self.affinity == 0 {
-            return plain;
+        if self.affinity > 0 {
+            return affinity::rules(self, family);
         }
-        let timeout = u64::from(self.affinity) * 1000;
-        let service_port = vec![
-            source(family, client),
-            load(self.service_ports(), self.key_at(family), frontend_at),
-        ];
-        let remember =
-            vec![Expr::Remember { map: sets::AFFINITY, key: client, data: endpoint, timeout }];
-        let recall = vec![load(sets::AFFINITY, client, endpoint)];
-        let usable = vec![within(self.from.usable(), self.key_at(family))];
-        let forget = Expr::Forget { map: sets::AFFINITY, key: client };
-        let identify = [find.clone(), service_port.clone()].concat();
-        let back =
-            [identify.clone(), recall, find.clone(), usable, identify.clone(), remember.clone()];
-        let fresh = |draw: Rule| {
-            rule([find.clone(), draw, service_port.clone(), remember.clone()], dnat.clone())
+        let words = address_words(family);
+        let endpoint = Reg(2 * words + 2);
+        let dnat = Expr::Dnat { family, address: endpoint, port: endpoint.plus(words) };
+        let draw = |modulus| {
+            let numbered = load(self.from.endpoints(false), self.key_at(family), endpoint);
+            vec![Expr::Numgen { modulus, to: endpoint }, numbered]
         };
-        let mut rules = vec![rule(back, dnat.clone()), rule([identify], forget)];
-        rules.extend(draws.into_iter().map(fresh));
-        rules.extend(plain);
-        rules
+        let rule = |modulus| rule([self.key(family), draw(modulus)], dnat.clone());
+        self.moduli().map(rule).collect()
     }
 
     /// Loads the key of the frontend so that it ends right before the endpoint's registers.
@@ -215,10 +181,6 @@ impl Pick {
     fn key_at(self, family: Family) -> Reg {
         let words = address_words(family);
         if self.from.node_port { Reg(2 * words) } else { Reg(words) }
-    }
-
-    fn service_ports(self) -> Name {
-        if self.from.node_port { sets::PORT_SERVICE_PORTS } else { sets::SERVICE_PORTS }
     }
 }
 

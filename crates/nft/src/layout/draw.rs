@@ -133,12 +133,16 @@ impl List {
         }
     }
 
-    pub(crate) fn endpoints(self) -> Name {
-        match (self.node_port, self.local) {
-            (false, false) => sets::ENDPOINTS,
-            (false, true) => sets::LOCAL_ENDPOINTS,
-            (true, false) => sets::PORT_ENDPOINTS,
-            (true, true) => sets::PORT_LOCAL_ENDPOINTS,
+    pub(crate) fn endpoints(self, affinity: bool) -> Name {
+        match (self.node_port, self.local, affinity) {
+            (false, false, false) => sets::ENDPOINTS,
+            (false, true, false) => sets::LOCAL_ENDPOINTS,
+            (true, false, false) => sets::PORT_ENDPOINTS,
+            (true, true, false) => sets::PORT_LOCAL_ENDPOINTS,
+            (false, false, true) => sets::AFFINE_ENDPOINTS,
+            (false, true, true) => sets::AFFINE_LOCAL_ENDPOINTS,
+            (true, false, true) => sets::AFFINE_PORT_ENDPOINTS,
+            (true, true, true) => sets::AFFINE_PORT_LOCAL_ENDPOINTS,
         }
     }
 

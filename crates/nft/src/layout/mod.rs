@@ -18,6 +18,7 @@
 //! elements, with every chain behind them, whenever one changes: 0.2 ms per
 //! thousand.
 
+mod affinity;
 mod bytes;
 mod chains;
 mod connections;

@@ -172,13 +172,16 @@ impl Contribution {
         backends: &[Backend],
     ) {
         let Some(draw) = Draw::among(backends) else { return };
-        let affinity = affinity.map_or(0, |affinity| affinity.timeout_seconds);
-        let pick = Pick { from, draw, affinity };
+        let seconds = affinity.map_or(0, |affinity| affinity.timeout_seconds);
+        let pick = Pick { from, draw, affinity: seconds };
+        let list = from.endpoints(seconds > 0);
         self.picks.insert((family, pick));
         self.push(family, pick.name(), key.key(), Data::None);
         for (number, backend) in (0_u32..).zip(backends) {
             let key = key.clone().number(number).key();
-            self.push(family, from.endpoints(), key, endpoint(backend.address).data());
+            let endpoint = endpoint(backend.address);
+            let data = if seconds > 0 { padded(&endpoint) } else { endpoint.data() };
+            self.push(family, list.clone(), key, data);
         }
     }
 
@@ -224,7 +227,7 @@ impl Contribution {
         let family = spot.family();
         let places = Places::of(spot);
         let key = spot.bytes();
-        self.push(family, places.service_ports, key.key(), service_port.data());
+        self.push(family, places.service_ports, key.key(), padded(service_port));
         let lists =
             [(places.usable, &frontend.internal), (places.local_usable, &frontend.external)];
         for (set, action) in lists {
@@ -336,6 +339,11 @@ fn read_address(family: Family, bytes: &[u8]) -> Option<(Option<IpAddr>, &[u8])>
         }
     };
     Some((Some(address), rest))
+}
+
+/// As the maps of session affinity hold it.
+fn padded(value: &Bytes) -> Data {
+    Bytes::default().number(0).append(value).data()
 }
 
 fn endpoint(address: SocketAddr) -> Bytes {

@@ -15,6 +15,15 @@ pub(crate) const LOCAL_ENDPOINTS: Name = Name::Borrowed("local-endpoints");
 pub(crate) const PORT_ENDPOINTS: Name = Name::Borrowed("node-port-endpoints");
 /// As [`PORT_ENDPOINTS`], for outside traffic under policy Local.
 pub(crate) const PORT_LOCAL_ENDPOINTS: Name = Name::Borrowed("node-port-local-endpoints");
+/// As [`ENDPOINTS`], of those with session affinity. See [`PAD`].
+pub(crate) const AFFINE_ENDPOINTS: Name = Name::Borrowed("endpoints-with-affinity");
+/// As [`LOCAL_ENDPOINTS`], of those with session affinity.
+pub(crate) const AFFINE_LOCAL_ENDPOINTS: Name = Name::Borrowed("local-endpoints-with-affinity");
+/// As [`PORT_ENDPOINTS`], of those with session affinity.
+pub(crate) const AFFINE_PORT_ENDPOINTS: Name = Name::Borrowed("node-port-endpoints-with-affinity");
+/// As [`PORT_LOCAL_ENDPOINTS`], of those with session affinity.
+pub(crate) const AFFINE_PORT_LOCAL_ENDPOINTS: Name =
+    Name::Borrowed("node-port-local-endpoints-with-affinity");
 /// Addresses on which node ports answer (D30).
 pub(crate) const NODE_ADDRESSES: Name = Name::Borrowed("node-addresses");
 /// Frontends that refuse new connections at once (D23).
@@ -81,6 +90,13 @@ pub(crate) fn is_entry(set: &str) -> bool {
     entries(false).chain(entries(true)).chain(resetting).any(|name| name == set)
 }
 
+/// What the maps of session affinity hold before the value that counts, always 0.
+///
+/// The `nft` program (at least to 1.0.6) aborts when it prints rules that use what a map holds in a
+/// key or as data of a map. It knows of what a map holds by the first register only, hence the value
+/// is moved away from there. See [`super::draw::Pick::rules`].
+const PAD: Field = Field::Number;
+
 /// The type of the set of frontends that pick in one way.
 pub(crate) fn of_pick(family: Family, pick: Pick) -> SetSpec {
     let frontend = [address_field(family), Field::Proto, Field::Port];
@@ -95,6 +111,8 @@ pub(crate) fn specs(family: Family, counters: bool) -> Vec<(Name, SetSpec)> {
     let endpoint = [ip, Field::Port];
     let client = joined(&[ip], &frontend);
     let numbered = |key: &[Field]| map(&joined(key, &[Field::Number]), &endpoint);
+    let padded = |data: &[Field]| joined(&[PAD], data);
+    let affine = |key: &[Field]| map(&joined(key, &[Field::Number]), &padded(&endpoint));
     let with_endpoint = |key: &[Field]| set(&joined(key, &endpoint));
     let frontends = entries(false).map(|name| (name, set(&frontend)));
     let node_ports = entries(true).map(|name| (name, set(&node_port)));
@@ -103,14 +121,18 @@ pub(crate) fn specs(family: Family, counters: bool) -> Vec<(Name, SetSpec)> {
         (LOCAL_ENDPOINTS, numbered(&frontend)),
         (PORT_ENDPOINTS, numbered(&node_port)),
         (PORT_LOCAL_ENDPOINTS, numbered(&node_port)),
+        (AFFINE_ENDPOINTS, affine(&frontend)),
+        (AFFINE_LOCAL_ENDPOINTS, affine(&frontend)),
+        (AFFINE_PORT_ENDPOINTS, affine(&node_port)),
+        (AFFINE_PORT_LOCAL_ENDPOINTS, affine(&node_port)),
         (NODE_ADDRESSES, set(&[ip])),
         (CLUSTER_IPS, set(&[ip])),
         (RESTRICTED, set(&frontend)),
         (ALLOWED_SOURCES, SetSpec { interval: true, ..set(&joined(&frontend, &[ip])) }),
         (HAIRPIN, set(&[ip, ip])),
-        (AFFINITY, SetSpec { dynamic: true, ..map(&client, &endpoint) }),
-        (SERVICE_PORTS, map(&frontend, &frontend)),
-        (PORT_SERVICE_PORTS, map(&node_port, &frontend)),
+        (AFFINITY, SetSpec { dynamic: true, ..map(&client, &padded(&endpoint)) }),
+        (SERVICE_PORTS, map(&frontend, &padded(&frontend))),
+        (PORT_SERVICE_PORTS, map(&node_port, &padded(&frontend))),
         (USABLE, with_endpoint(&frontend)),
         (LOCAL_USABLE, with_endpoint(&frontend)),
         (PORT_USABLE, with_endpoint(&node_port)),

@@ -205,12 +205,12 @@ fn with_set(writer: &mut Writer, expr: &Expr) {
             writer.number(NFTA_DYNSET_SREG_DATA, register(*data));
             writer.attribute(NFTA_DYNSET_TIMEOUT, &timeout.to_be_bytes());
         }
-        Expr::Forget { map, key } => {
+        Expr::Forget { map, key, data } => {
             writer.string(NFTA_DYNSET_SET_NAME, map);
             writer.number(NFTA_DYNSET_OP, NFT_DYNSET_OP_DELETE);
             writer.number(NFTA_DYNSET_SREG_KEY, register(*key));
             // Maps must name a data register that has been loaded, though deleting reads none.
-            writer.number(NFTA_DYNSET_SREG_DATA, register(*key));
+            writer.number(NFTA_DYNSET_SREG_DATA, register(*data));
         }
         Expr::Count { set, key } => {
             writer.string(NFTA_DYNSET_SET_NAME, set);
@@ -347,7 +347,9 @@ fn known_with_set(name: &str, data: Attributes<'_>) -> Option<Expr> {
     let map = data.string(NFTA_DYNSET_SET_NAME)?.to_owned().into();
     let key = data.register(NFTA_DYNSET_SREG_KEY)?;
     match data.number(NFTA_DYNSET_OP)? {
-        NFT_DYNSET_OP_DELETE => Some(Expr::Forget { map, key }),
+        NFT_DYNSET_OP_DELETE => {
+            Some(Expr::Forget { map, key, data: data.register(NFTA_DYNSET_SREG_DATA)? })
+        }
         NFT_DYNSET_OP_ADD => Some(Expr::Count { set: map, key }),
         NFT_DYNSET_OP_UPDATE => Some(Expr::Remember {
             map,

@@ -105,7 +105,7 @@ fn survives() {
     });
     for change in [
         "flush chain ip portolan services",
-        "flush map ip portolan endpoints",
+        "flush map ip portolan endpoints-with-affinity",
         "flush set ip portolan usable",
         "delete element ip portolan cluster-ips { 10.96.0.30 }",
     ] {
