@@ -4,6 +4,8 @@
 //!
 //! `cargo run --release -p portolan-nft --example churn -- [SECONDS] [CLIENTS]`, as root: it works
 //! in network namespaces of its own. The server closes first, so that its ports rest in TIME_WAIT.
+//! What it refuses is a SYN that meets a port in TIME_WAIT with a timestamp that looks older
+//! (`TcpExtPAWSTimewait`): each costs its client a second.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a report for people")]
 
@@ -78,7 +80,18 @@ fn measure(
     });
     let rates = rates.collect();
     done.store(true, Ordering::Relaxed);
+    println!("{:>20}  SYNs refused in TIME_WAIT: {}", "", pod.run(refused));
     rates
+}
+
+/// `TcpExtPAWSTimewait` of the current network namespace; 0 where the kernel does not count it.
+fn refused() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut all = names.split(' ').zip(values.split(' '));
+    let count = all.find(|(name, _)| *name == "PAWSTimewait").map(|(_, value)| value.parse());
+    count.transpose().unwrap().unwrap_or(0)
 }
 
 /// Opens one connection after the other.

@@ -329,10 +329,16 @@ fn postrouting(family: Family, mark: u32) -> Vec<Rule> {
 /// It is when the same client port stands behind it again, because clients count up. Behind fully
 /// random ports, as kube-proxy asks for, nearly always another client port stands, and as soon as
 /// most of the 64,000 ports rest there, connections wait for repeated SYNs: one busy client falls to
-/// a tenth of its rate (`examples/churn.rs`). Where two clients have the same port open to the same
-/// endpoint, the kernel draws a random one for the second; so several busy clients of one endpoint
-/// still slow each other down. (`NF_NAT_RANGE_PROTO_OFFSET`, which takes the next free port, would
-/// part two of them, but masquerade does not initialise its base.)
+/// a tenth of its rate (`examples/churn.rs`).
+///
+/// Several busy clients of one endpoint still slow each other down, to a fifth when two of them use
+/// up all their ports. Where the port of the one is the other's (conntrack keeps it for two minutes
+/// after the last packet), the kernel draws a random one, behind which another connection rests.
+/// Sequence numbers and timestamps begin anew at random for each pair of addresses and ports, so half
+/// of these SYNs look old and are dropped (`TcpExtPAWSTimewait`). Ranges of ports per client do not
+/// help, as ports within them are drawn at random too; only the same port for the same client port
+/// would. That is `NF_NAT_RANGE_PROTO_OFFSET`, whose base masquerade does not initialise, and two
+/// clients with the usual 28,000 ports are all that 64,000 ports have room for.
 ///
 /// Two packets that are translated at the same instant can be given the same port; one of them is
 /// then dropped and repeated. With kept ports that takes two clients with the same port to the same
