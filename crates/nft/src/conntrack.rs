@@ -62,7 +62,9 @@ impl Conntrack {
         let doing = "list tracked connections";
         let io_error = |source| Error::Io { doing, source };
         let sequence = self.socket.sequence(1);
-        self.socket.send(&dump_flows(family, protocol, sequence)).map_err(io_error)?;
+        let unanswered = stale.are_all_unanswered(family, protocol);
+        let request = dump_flows(family, protocol, unanswered, sequence);
+        self.socket.send(&request).map_err(io_error)?;
         let mut flows = Vec::new();
         loop {
             let bytes = self.socket.receive(true).map_err(io_error)?.unwrap_or_default();
@@ -74,11 +76,10 @@ impl Conntrack {
                     return Err(io_error(io::Error::from_raw_os_error(-code)));
                 }
                 let flow = decode_flow(message).filter(|flow| flow.protocol == protocol.number());
-                flows.extend(
-                    flow.filter(|flow| {
-                        stale.is_stale(protocol, flow.destination, flow.reply_source)
-                    }),
-                );
+                flows.extend(flow.filter(|flow| {
+                    let Flow { destination, reply_source, answered, .. } = *flow;
+                    stale.is_stale(protocol, destination, reply_source, answered)
+                }));
             }
         }
     }

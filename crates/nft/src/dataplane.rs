@@ -160,6 +160,8 @@ pub struct Dataplane<N = Kernel> {
     pub(crate) layout: Option<Layout>,
     /// Frontends whose connections have not been checked since they changed ([`Stale`]).
     pub(crate) unchecked: BTreeSet<Spot>,
+    /// Something of ours was missing in the kernel for a while.
+    pub(crate) rules_were_missing: bool,
     /// The tables have to be read back because a change may have gone unnoticed.
     pub(crate) disturbed: bool,
     /// Whether the tables of an earlier process have been taken over.
@@ -203,6 +205,7 @@ impl<N: Netfilter> Dataplane<N> {
             settings,
             layout: None,
             unchecked: BTreeSet::new(),
+            rules_were_missing: false,
             disturbed: false,
             adopted: false,
             mended: Mended::default(),
@@ -305,6 +308,7 @@ impl<N: Netfilter> Dataplane<N> {
         self.unchecked.extend(layout.cleaned_spots());
         let operations = diff(&have, &want);
         let mut synced = self.commit(&operations)?;
+        self.rules_were_missing |= !operations.is_empty();
         let mended = Mended::by_operations(&operations, &have, &want);
         synced.repaired = !have.is_empty() && !mended.is_none();
         if std::mem::replace(&mut self.adopted, true) {
@@ -343,11 +347,12 @@ impl<N: Netfilter> Dataplane<N> {
     }
 
     pub(crate) fn forget(&mut self) -> Result<usize, Error> {
-        let Some(layout) = self.layout.as_ref().filter(|_| !self.unchecked.is_empty()) else {
-            return Ok(0);
-        };
-        let forgotten = self.netfilter.forget(&layout.stale(&self.unchecked))?;
+        let needed = !self.unchecked.is_empty() || self.rules_were_missing;
+        let Some(layout) = self.layout.as_ref().filter(|_| needed) else { return Ok(0) };
+        let stale = layout.stale(&self.unchecked, self.rules_were_missing);
+        let forgotten = self.netfilter.forget(&stale)?;
         self.unchecked.clear();
+        self.rules_were_missing = false;
         Ok(forgotten)
     }
 }

@@ -95,6 +95,7 @@ impl<N: Netfilter> Dataplane<N> {
         });
         // While our rules were missing, clients may have opened connections that bypass them.
         self.unchecked.extend(layout.cleaned_spots());
+        self.rules_were_missing = true;
         self.layout = Some(layout);
         created?;
         synced.repaired = true;
@@ -116,6 +117,7 @@ impl<N: Netfilter> Dataplane<N> {
         let mut mended = Mended::by_operations(&operations, &have, &want);
         if !mended.is_none() {
             self.unchecked.extend(layout.astray(damage));
+            self.rules_were_missing = true;
         }
         let mut synced = self.commit(&operations)?;
         synced.repaired = !mended.is_none();

@@ -34,6 +34,9 @@ pub enum Target {
     Nowhere,
     /// One of these; none when nobody is left.
     Endpoints(BTreeSet<SocketAddr>),
+    /// Wherever they go, but they may have begun while our rules were missing. Such a connection is
+    /// not translated however often its client repeats the first packet.
+    Anywhere,
 }
 
 impl Stale {
@@ -50,8 +53,19 @@ impl Stale {
         frontends.chain(ports).collect()
     }
 
+    /// Whether only connections that nobody has answered can be stale.
+    pub(crate) fn are_all_unanswered(&self, family: Family, protocol: Protocol) -> bool {
+        let frontends = self.frontends.iter().filter_map(|((of, at), target)| {
+            (*of == protocol && Family::of(at.ip()) == family).then_some(target)
+        });
+        let ports = self.node_ports.iter().filter_map(|((of_family, of, _), target)| {
+            (*of == protocol && *of_family == family).then_some(target)
+        });
+        frontends.chain(ports).all(|target| *target == Target::Anywhere)
+    }
+
     /// Whether a connection that a client opened to `destination`, and that is answered from
-    /// `reply_source`, has to be forgotten.
+    /// `reply_source`, or will be, has to be forgotten.
     ///
     /// A connection that was never translated (both are the same) was opened before its Service
     /// had endpoints and must be forgotten too, unless the Service is gone: then it is none of
@@ -62,6 +76,7 @@ impl Stale {
         protocol: Protocol,
         destination: SocketAddr,
         reply_source: SocketAddr,
+        answered: bool,
     ) -> bool {
         let address = destination.ip();
         let node_port = || {
@@ -74,6 +89,7 @@ impl Stale {
         match self.frontends.get(&(protocol, destination)).or_else(node_port) {
             None => false,
             Some(Target::Nowhere) => protocol == Protocol::Udp && reply_source != destination,
+            Some(Target::Anywhere) => reply_source == destination && !answered,
             Some(Target::Endpoints(endpoints)) => {
                 let translated = protocol != Protocol::Tcp || reply_source != destination;
                 translated && !endpoints.contains(&reply_source)
@@ -108,14 +124,14 @@ mod tests {
     }
 
     fn udp(destination: &str, reply_source: &str) -> bool {
-        stale().is_stale(Protocol::Udp, at(destination), at(reply_source))
+        stale().is_stale(Protocol::Udp, at(destination), at(reply_source), true)
     }
 
     #[test]
     fn sctp_associations_end_with_their_endpoint_not_with_their_service() {
         // D35, D37.
         let sctp = |destination, reply_source| {
-            stale().is_stale(Protocol::Sctp, at(destination), at(reply_source))
+            stale().is_stale(Protocol::Sctp, at(destination), at(reply_source), true)
         };
         assert!(sctp("10.96.0.12:53", "10.244.0.6:53"));
         assert!(!sctp("10.96.0.12:53", "10.244.0.5:53"));
@@ -137,7 +153,7 @@ mod tests {
         let endpoints = Target::Endpoints([at("10.244.0.5:80")].into());
         let key = (Protocol::Tcp, at("10.96.0.10:80"));
         let stale = Stale { frontends: [(key, endpoints)].into(), ..Stale::default() };
-        let tcp = |reply_source| stale.is_stale(Protocol::Tcp, key.1, at(reply_source));
+        let tcp = |reply_source| stale.is_stale(Protocol::Tcp, key.1, at(reply_source), true);
         assert!(tcp("10.244.0.6:80"));
         assert!(!tcp("10.244.0.5:80"));
         assert!(!tcp("10.96.0.10:80"));
@@ -159,5 +175,20 @@ mod tests {
     #[test]
     fn the_same_port_on_a_foreign_address_is_no_node_port() {
         assert!(!udp("192.0.2.1:30053", "192.0.2.1:30053"));
+    }
+
+    #[test]
+    fn tcp_that_began_without_rules_is_stale_until_it_is_answered() {
+        let key = (Protocol::Tcp, at("10.96.0.10:80"));
+        let frontends = [(key, Target::Anywhere)].into();
+        let stale = Stale { frontends, ..Stale::default() };
+        let tcp = |reply_source, answered| {
+            stale.is_stale(Protocol::Tcp, key.1, at(reply_source), answered)
+        };
+        assert!(tcp("10.96.0.10:80", false));
+        assert!(!tcp("10.96.0.10:80", true), "somebody serves it");
+        assert!(!tcp("10.244.0.5:80", false), "on its way to an endpoint");
+        assert!(stale.are_all_unanswered(Family::V4, Protocol::Tcp));
+        assert!(!self::stale().are_all_unanswered(Family::V4, Protocol::Udp));
     }
 }

@@ -18,8 +18,9 @@ impl Layout {
         self.services.values().flat_map(|service| of_service(&service.given)).collect()
     }
 
-    /// Where connections to these frontends may go.
-    pub(crate) fn stale(&self, frontends: &BTreeSet<Spot>) -> Stale {
+    /// Where connections to these frontends may go. If rules have been missing, TCP connections to
+    /// others may not have been translated.
+    pub(crate) fn stale(&self, frontends: &BTreeSet<Spot>, rules_were_missing: bool) -> Stale {
         let mut stale = Stale {
             node_addresses: self.context.node_addresses.clone(),
             localhost: self.fixed.localhost_node_ports,
@@ -27,15 +28,11 @@ impl Layout {
         };
         for spot in frontends {
             let Some(target) = self.target(*spot) else { continue };
-            match *spot {
-                Spot::Frontend(address, protocol, port) => {
-                    let key = (protocol, SocketAddr::new(address, port.get()));
-                    stale.frontends.insert(key, target);
-                }
-                Spot::NodePort(family, protocol, port) => {
-                    stale.node_ports.insert((family, protocol, port), target);
-                }
-                Spot::ClusterIp(_) | Spot::Hairpin(_) => {}
+            stale.add(*spot, target);
+        }
+        for spot in self.claims.keys().filter(|spot| rules_were_missing && spot.is_tcp()) {
+            if !frontends.contains(spot) {
+                stale.add(*spot, Target::Anywhere);
             }
         }
         stale
@@ -51,6 +48,21 @@ impl Layout {
         let Some(frontend) = frontend else { return Some(Target::Nowhere) };
         let target = Target::Endpoints(frontend.lasting.iter().copied().collect());
         is_cleaned(frontend).then_some(target)
+    }
+}
+
+impl Stale {
+    fn add(&mut self, spot: Spot, target: Target) {
+        match spot {
+            Spot::Frontend(address, protocol, port) => {
+                let key = (protocol, SocketAddr::new(address, port.get()));
+                self.frontends.insert(key, target);
+            }
+            Spot::NodePort(family, protocol, port) => {
+                self.node_ports.insert((family, protocol, port), target);
+            }
+            Spot::ClusterIp(_) | Spot::Hairpin(_) => {}
+        }
     }
 }
 

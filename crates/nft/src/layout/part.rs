@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::{Family, Protocol, ServiceName};
+use model::{Family, ServiceName};
 
 use super::service::{Contribution, Spot};
 use super::{Layout, sets};
@@ -59,7 +59,7 @@ impl Layout {
         })
     }
 
-    /// UDP and SCTP frontends whose connections may have gone astray meanwhile.
+    /// Frontends whose connections may have gone astray meanwhile.
     pub(crate) fn astray(&self, damage: &Damage) -> Vec<Spot> {
         let only_elements = |scope: &Scope| match scope {
             Scope::Parts(parts) => parts.chains.is_empty() && parts.sets.is_empty(),
@@ -77,13 +77,7 @@ impl Layout {
                 spots.extend(keys.iter().filter_map(|key| spot(family, spec, key)));
             }
         }
-        let is_cleaned = |spot: &Spot| match spot {
-            Spot::Frontend(_, protocol, _) | Spot::NodePort(_, protocol, _) => {
-                *protocol != Protocol::Tcp
-            }
-            Spot::ClusterIp(_) | Spot::Hairpin(_) => false,
-        };
-        spots.into_iter().filter(is_cleaned).collect()
+        spots.into_iter().collect()
     }
 
     /// Tables without Services.

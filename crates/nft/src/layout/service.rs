@@ -53,6 +53,10 @@ impl Spot {
         Some((spot, rest))
     }
 
+    pub(crate) fn is_tcp(self) -> bool {
+        matches!(self, Self::Frontend(_, Protocol::Tcp, _) | Self::NodePort(_, Protocol::Tcp, _))
+    }
+
     fn family(self) -> Family {
         match self {
             Self::Frontend(address, ..) | Self::ClusterIp(address) | Self::Hairpin(address) => {

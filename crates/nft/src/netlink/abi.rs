@@ -196,11 +196,15 @@ pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1;
 pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 2;
 pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
 pub(crate) const CTA_TUPLE_REPLY: u16 = 2;
+pub(crate) const CTA_STATUS: u16 = 3;
 pub(crate) const CTA_ID: u16 = 12;
 pub(crate) const CTA_ZONE: u16 = 18;
 pub(crate) const CTA_FILTER: u16 = 25;
+pub(crate) const CTA_STATUS_MASK: u16 = 26;
 pub(crate) const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 pub(crate) const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+// linux/netfilter/nf_conntrack_common.h: enum ip_conntrack_status
+pub(crate) const IPS_SEEN_REPLY: u32 = 1 << 1;
 // net/netfilter/nf_internals.h
 pub(crate) const CTA_FILTER_CTA_PROTO_NUM: u32 = 1 << 3;
 pub(crate) const CTA_TUPLE_IP: u16 = 1;

@@ -19,14 +19,22 @@ pub(crate) struct Flow {
     pub(crate) destination: SocketAddr,
     /// Where answers come from: the endpoint, when the destination was changed.
     pub(crate) reply_source: SocketAddr,
+    /// Whether packets of both sides have been seen.
+    pub(crate) answered: bool,
     /// Tells it from a later connection with the same addresses.
     pub(crate) id: u32,
     /// Conntrack zone.
     pub(crate) zone: Option<u16>,
 }
 
-/// Asks for all connections of a family and protocol. Kernels before 5.8 ignore the protocol.
-pub(crate) fn dump_flows(family: Family, protocol: Protocol, sequence: u32) -> Vec<u8> {
+/// Asks for all connections of a family and protocol, or for those only that nobody has answered.
+/// Kernels before 5.8 ignore the protocol, those before 5.15 the restriction.
+pub(crate) fn dump_flows(
+    family: Family,
+    protocol: Protocol,
+    unanswered: bool,
+    sequence: u32,
+) -> Vec<u8> {
     let mut writer = Writer::default();
     let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
     let open = writer.begin(kind, REQUEST | DUMP, sequence, protocol_family(family), 0);
@@ -35,6 +43,10 @@ pub(crate) fn dump_flows(family: Family, protocol: Protocol, sequence: u32) -> V
             writer.attribute(CTA_PROTO_NUM, &[protocol.number()]);
         });
     });
+    if unanswered {
+        writer.number(CTA_STATUS, 0);
+        writer.number(CTA_STATUS_MASK, IPS_SEEN_REPLY);
+    }
     writer.nested(CTA_FILTER, |writer| {
         writer.attribute(CTA_FILTER_ORIG_FLAGS, &CTA_FILTER_CTA_PROTO_NUM.to_ne_bytes());
         writer.attribute(CTA_FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
@@ -55,6 +67,7 @@ pub(crate) fn decode_flow(message: Message<'_>) -> Option<Flow> {
         source,
         destination,
         reply_source,
+        answered: attributes.number(CTA_STATUS)? & IPS_SEEN_REPLY != 0,
         id: attributes.number(CTA_ID)?,
         zone: attributes
             .get(CTA_ZONE)

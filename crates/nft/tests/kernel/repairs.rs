@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd};
 
 use model::Family;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
 use portolan_nft::ruleset::{Data, Key, Op};
 use portolan_nft::{Damage, Dataplane, Kernel, Netfilter, Synced, Watch};
 
@@ -17,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("foreign_changes_are_noticed_and_only_the_damage_is_repaired", each_kind),
     ("a_change_that_changes_nothing_is_no_repair", nothing_changed),
     ("established_connections_survive_damage_and_repair", established),
+    ("a_connection_that_began_without_rules_is_made_after_all", began_without),
     ("more_events_than_the_buffer_holds_are_damage_everywhere", overflow),
     ("a_table_that_comes_back_in_steps_is_whole", in_steps),
 ];
@@ -134,6 +139,36 @@ fn established() {
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"x", "after {crime}");
     }
+}
+
+/// What the client repeats after a second has to be translated, though its first packet was not.
+fn began_without() {
+    if testkit::program("nft").is_none() {
+        return testkit::skip("a_connection_that_began_without_rules_…", "no nft program");
+    }
+    let lab = Lab::new();
+    let (mut dataplane, mut watch) = lab.node.run(watched);
+    // Like many a host's firewall, it keeps conntrack going while our tables are gone.
+    lab.node.run(|| {
+        run("nft add table ip firewall");
+        run("nft add chain ip firewall input { type filter hook prerouting priority 0; }");
+        run("nft add rule ip firewall input ct state new accept");
+    });
+    lab.node.run(|| Kernel::open().unwrap().commit(&Family::ALL.map(Op::DeleteTable)).unwrap());
+    let client = lab.client.run(|| {
+        let (family, kind) = (AddressFamily::Inet, SockType::Stream);
+        let client = socket(family, kind, SockFlag::SOCK_NONBLOCK, None).unwrap();
+        let connected = connect(client.as_raw_fd(), &SockaddrIn::new(10, 96, 0, 10, 80));
+        assert_eq!(connected, Err(Errno::EINPROGRESS));
+        client
+    });
+    let synced = dataplane.repair(&watch.drain().unwrap()).unwrap();
+    assert!(synced.repaired && synced.forgotten == 1, "{synced:?}");
+    let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLOUT)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)).unwrap(), 1, "never connected");
+    let mut stream = TcpStream::from(client);
+    stream.set_nonblocking(false).unwrap();
+    assert!(matches!(greeting(&mut stream), Tried::Answered(..)));
 }
 
 fn overflow() {
