@@ -136,6 +136,29 @@ fn tables_of_nftables_mode_are_replaced_without_a_gap() {
     block_on(takes_over(leave, left));
 }
 
+#[test]
+fn the_interface_of_ipvs_mode_is_removed_without_a_gap() {
+    let test = "agent_succession::the_interface_of_ipvs_mode_is_removed_without_a_gap";
+    // kube-proxy's is of type dummy, which fewer kernels have.
+    let add = "link add kube-ipvs0 type bridge";
+    if (crate::node::is_inside() || can(test, "ip", add)) && inside(test) {
+        let leave = |address: &str| {
+            for command in [add, "link set kube-ipvs0 up"] {
+                run("ip", &command.split(' ').collect::<Vec<_>>());
+            }
+            run("ip", &["address", "add", &format!("{address}/32"), "dev", "kube-ipvs0"]);
+            // Stands in for the virtual server: the kernels of tests have no IPVS.
+            let server = TcpListener::bind((address, 80)).expect("the address is local");
+            std::thread::spawn(move || server.incoming().flatten().for_each(drop));
+        };
+        let left = || {
+            let links = run("ip", &["-brief", "link"]);
+            links.lines().filter(|link| link.starts_with("kube-ipvs0")).collect::<String>()
+        };
+        block_on(takes_over(leave, left));
+    }
+}
+
 fn chains_are_replaced(kind: &str) {
     let iptables = |arguments: &str| {
         run(kind, &arguments.split(' ').collect::<Vec<_>>());
@@ -181,6 +204,11 @@ fn chains_are_replaced(kind: &str) {
 
 /// Whether a kind of iptables is here and works in this kernel.
 fn works(test: &str, kind: &str) -> bool {
+    can(test, kind, "-t nat -N KUBE-TRY")
+}
+
+/// Whether a command works in a new network namespace.
+fn can(test: &str, kind: &str, arguments: &str) -> bool {
     let program = testkit::program(kind);
     let Some(program) = program else {
         testkit::skip(test, &format!("the program {kind} is not here"));
@@ -189,7 +217,7 @@ fn works(test: &str, kind: &str) -> bool {
     let output = std::process::Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--"])
         .arg(program)
-        .args(["-t", "nat", "-N", "KUBE-TRY"])
+        .args(arguments.split(' '))
         .output();
     let ok = output.as_ref().is_ok_and(|output| output.status.success());
     if !ok {

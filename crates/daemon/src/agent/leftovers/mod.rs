@@ -4,18 +4,14 @@
 //! no harm while they are fresh; later they send traffic to endpoints that are gone. They are
 //! removed only after our own rules do their work: a connection always finds one or the other.
 
+mod interface;
 mod iptables;
 
-use std::process::{Command, Stdio};
-
-use anyhow::{Context as _, bail};
 use model::Family;
 use nft::ForeignTables;
 
 /// Name of the tables of kube-proxy's nftables mode.
 const TABLE: &str = "kube-proxy";
-/// The interface that holds all cluster IPs in kube-proxy's IPVS mode.
-const IPVS_INTERFACE: &str = "kube-ipvs0";
 
 /// Something of kube-proxy's.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,7 +36,7 @@ impl std::fmt::Display for Leftover {
                 write!(f, "nftables tables {}", names.join(", "))
             }
             Self::Chains(rules) => write!(f, "{rules}"),
-            Self::Interface => write!(f, "interface {IPVS_INTERFACE} of mode ipvs"),
+            Self::Interface => write!(f, "interface {} of mode ipvs", interface::NAME),
         }
     }
 }
@@ -57,7 +53,7 @@ pub(crate) fn find() -> Vec<Leftover> {
         }
     }
     found.extend(iptables::find().into_iter().map(Leftover::Chains));
-    if nix::net::if_::if_nametoindex(IPVS_INTERFACE).is_ok() {
+    if interface::is_there() {
         found.push(Leftover::Interface);
     }
     found
@@ -72,22 +68,9 @@ impl Leftover {
         match self {
             Self::Tables(families) => Ok(ForeignTables::open(TABLE)?.delete(families)?),
             Self::Chains(rules) => rules.remove(),
-            Self::Interface => remove_interface(),
+            Self::Interface => interface::remove(),
         }
     }
-}
-
-/// The virtual servers of IPVS see no packet once no cluster IP is local any more.
-fn remove_interface() -> anyhow::Result<()> {
-    let output = Command::new("ip")
-        .args(["link", "delete", IPVS_INTERFACE])
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run ip (of iproute2) to delete {IPVS_INTERFACE}"))?;
-    if !output.status.success() {
-        bail!("ip link delete {IPVS_INTERFACE}: {}", first_line(&output.stderr));
-    }
-    Ok(())
 }
 
 fn first_line(output: &[u8]) -> String {
