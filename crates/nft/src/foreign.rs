@@ -7,7 +7,7 @@ use model::Family;
 use crate::error::Error;
 use crate::netlink::abi::{
     NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE,
-    NFT_MSG_GETTABLE, NFTA_TABLE_NAME,
+    NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_TABLE_NAME,
 };
 use crate::netlink::batch::{ACK, REQUEST};
 use crate::netlink::{Message, Writer, protocol_family};
@@ -46,6 +46,27 @@ impl ForeignTables {
             }
         }
         Ok(found)
+    }
+
+    /// Whether the family's table has such a chain.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn has_chain(&mut self, family: Family, chain: &str) -> Result<bool, Error> {
+        let sequence = self.socket.sequence(1);
+        let mut writer = Writer::default();
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN;
+        let open = writer.begin(kind, REQUEST | ACK, sequence, protocol_family(family), 0);
+        writer.string(NFTA_CHAIN_TABLE, &self.name);
+        writer.string(NFTA_CHAIN_NAME, chain);
+        writer.end(&open);
+        match self.exchange(&writer.into_bytes(), "look for a chain of another program") {
+            Ok(()) => Ok(true),
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes the tables of these families, as one transaction.

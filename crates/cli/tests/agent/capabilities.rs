@@ -105,6 +105,26 @@ fn announcing_needs_net_raw_and_says_so() {
 }
 
 #[test]
+fn chains_that_only_a_missing_program_can_remove_are_told() {
+    if !inside("capabilities::chains_that_only_a_missing_program_can_remove_are_told") {
+        return;
+    }
+    block_on(async {
+        let api = Api::start().await;
+        api.node("10.244.0.0/24").await;
+        run("nft", &["add table ip nat; add chain ip nat KUBE-SERVICES"]);
+        let kubeconfig = api.kubeconfig("agent", &json!({"token": "T"})).display().to_string();
+        let mut command = portolan(&["agent", "--hostname-override=node1", "--replace-kube-proxy"]);
+        command.args(["--kubeconfig", &kubeconfig]).env("PATH", "/nonexistent");
+        let agent = Process::start(command);
+        let line = agent.says("could not remove a kube-proxy's 1 KUBE-* chain").await;
+        assert!(line.contains("kube-proxy --cleanup"), "{line}");
+        let left = |all: &Value| all["node"]["warnings"].to_string().contains("iptables-nft: nat");
+        until("the report tells", || status().filter(left)).await;
+    });
+}
+
+#[test]
 fn without_net_admin_the_agent_says_so_and_stays() {
     // D47.
     if !can_run("capabilities::without_net_admin_the_agent_says_so_and_stays") {

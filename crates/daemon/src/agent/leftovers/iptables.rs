@@ -6,6 +6,8 @@ use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use model::Family;
+use nft::ForeignTables;
 
 use super::first_line;
 
@@ -13,10 +15,12 @@ use super::first_line;
 /// by one kind are invisible to the other.
 const PROGRAMS: [&str; 4] =
     ["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"];
+/// To which packets come first.
+const SERVICES: &str = "KUBE-SERVICES";
 /// kube-proxy's chains; what the kubelet makes (KUBE-FIREWALL, KUBE-KUBELET-CANARY,
 /// KUBE-IPTABLES-HINT) stays.
 const CHAINS: [&str; 14] = [
-    "KUBE-SERVICES",
+    SERVICES,
     "KUBE-EXTERNAL-SERVICES",
     "KUBE-NODEPORTS",
     "KUBE-POSTROUTING",
@@ -55,12 +59,14 @@ impl fmt::Display for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chains: usize = self.tables.values().map(|table| table.chains.len()).sum();
         let tables: Vec<&str> = self.tables.keys().map(String::as_str).collect();
-        write!(f, "{chains} KUBE-* chains ({}: {})", self.program, tables.join(", "))
+        let s = if chains == 1 { "" } else { "s" };
+        write!(f, "{chains} KUBE-* chain{s} ({}: {})", self.program, tables.join(", "))
     }
 }
 
-/// What every kind of iptables that is here sees. A missing program is told in the debug log: there
-/// may be nothing to see, and without the program nobody has made it.
+/// What every kind of iptables that is here sees. Where a program is missing, as in a small image, the
+/// kernel itself is asked for the chain in which everything begins; that of iptables-legacy only its
+/// own program finds.
 pub(crate) fn find() -> Vec<Rules> {
     let mut found = Vec::new();
     for program in PROGRAMS {
@@ -71,10 +77,12 @@ pub(crate) fn find() -> Vec<Rules> {
                     found.push(Rules { program, tables });
                 }
             }
+            Ok(None) if has_services_chain(program) => {
+                let table = Table { chains: vec![SERVICES.to_owned()], jumps: Vec::new() };
+                found.push(Rules { program, tables: [("nat".to_owned(), table)].into() });
+            }
             Ok(None) => {
-                tracing::debug!(
-                    "the program {program}-save is not here: nothing is looked for with it"
-                );
+                tracing::debug!("the program {program}-save is not here: nothing is seen of it");
             }
             Err(error) => {
                 tracing::warn!("cannot look for a kube-proxy's chains with {program}: {error:#}");
@@ -82,6 +90,21 @@ pub(crate) fn find() -> Vec<Rules> {
         }
     }
     found
+}
+
+/// Whether the kernel holds kube-proxy's first chain, where iptables-nft would have put it.
+fn has_services_chain(program: &str) -> bool {
+    let family = match program {
+        "iptables-nft" => Family::V4,
+        "ip6tables-nft" => Family::V6,
+        _ => return false,
+    };
+    let asked = ForeignTables::open("nat").and_then(|mut nat| nat.has_chain(family, SERVICES));
+    asked.unwrap_or_else(|error| {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "cannot look for chains of a kube-proxy");
+        false
+    })
 }
 
 impl Rules {
@@ -94,7 +117,9 @@ impl Rules {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("run {program}"))?;
+            .with_context(|| {
+                format!("run {program} (install iptables here, or run kube-proxy --cleanup once)")
+            })?;
         if let Some(mut input) = child.stdin.take() {
             let text = removal(&self.tables);
             input.write_all(text.as_bytes()).with_context(|| format!("write to {program}"))?;
