@@ -3,6 +3,7 @@
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -89,6 +90,24 @@ fn a_config_map_that_changes_ends_the_agent_and_leaves_the_rules() {
         let localnet = || run("cat", &["/proc/sys/net/ipv4/conf/all/route_localnet"]);
         until("the new configuration counts", || (localnet() == "1\n").then_some(())).await;
     });
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let test = "configuration::systemd_accepts_the_unit";
+    let Some(analyze) = testkit::program("systemd-analyze") else {
+        return testkit::skip(test, "the program systemd-analyze is not here");
+    };
+    let unit = include_str!("../../../../deploy/systemd/portolan-agent.service");
+    assert!(unit.contains("Type=notify\n") && unit.contains("WatchdogSec="));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("portolan-agent.service");
+    let unit = unit.replace("/usr/local/bin/portolan", env!("CARGO_BIN_EXE_portolan"));
+    std::fs::write(&path, unit).expect("can be written");
+    let output = Command::new(analyze).args(["verify", "--man=no"]).arg(&path).output();
+    let output = output.expect("can start");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !text.contains("portolan-agent"), "{text}");
 }
 
 #[test]
