@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use kube::api::Api;
 use kube::core::{ApiResource, DynamicResourceScope};
 use kube::runtime::watcher;
 use model::{Name, Resource};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -37,7 +39,8 @@ pub struct Selectors {
 /// One step of a [`RawWatch`].
 #[derive(Clone, PartialEq, Debug)]
 pub enum RawEvent {
-    /// The object exists and looks like this. `apiVersion` and `kind` are always set.
+    /// The object exists and looks like this, but for `metadata.managedFields`, which are larger
+    /// than all the rest and concern nobody who watches. `apiVersion` and `kind` are always set.
     Apply(Value),
     /// The object is gone, or no longer selected; its last state.
     Delete(Value),
@@ -308,7 +311,7 @@ struct Raw<const METADATA: bool> {
 
 impl<'de, const METADATA: bool> Deserialize<'de> for Raw<METADATA> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let value = deserializer.deserialize_map(ObjectVisitor)?;
         let text = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
         let meta = ObjectMeta {
             name: text("name"),
@@ -317,6 +320,60 @@ impl<'de, const METADATA: bool> Deserialize<'de> for Raw<METADATA> {
             ..ObjectMeta::default()
         };
         Ok(Self { meta, value })
+    }
+}
+
+/// Reads an object without its `metadata.managedFields`: they are skipped, not read and dropped.
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(field) = fields.next_key::<String>()? {
+            let value = match field.as_str() {
+                "metadata" => fields.next_value_seed(Metadata)?,
+                _ => fields.next_value()?,
+            };
+            object.insert(field, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// `metadata`.
+struct Metadata;
+
+impl<'de> DeserializeSeed<'de> for Metadata {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metadata {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut metadata = Map::new();
+        while let Some(field) = fields.next_key::<String>()? {
+            if field == "managedFields" {
+                fields.next_value::<IgnoredAny>()?;
+            } else {
+                metadata.insert(field, fields.next_value()?);
+            }
+        }
+        Ok(Value::Object(metadata))
     }
 }
 
@@ -350,5 +407,29 @@ impl<const METADATA: bool> kube::Resource for Raw<METADATA> {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.meta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_but_managed_fields_is_kept() {
+        let object = json!({
+            "kind": "Service", "spec": {"managedFields": [1]},
+            "metadata": {
+                "name": "a", "namespace": "n", "resourceVersion": "7", "labels": {"l": "v"},
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+            },
+        });
+        let raw: Raw<false> = serde_json::from_value(object.clone()).expect("is an object");
+        let mut expected = object;
+        expected["metadata"].as_object_mut().expect("is an object").remove("managedFields");
+        assert_eq!(raw.value, expected);
+        assert_eq!(raw.meta.resource_version.as_deref(), Some("7"));
+        assert!(serde_json::from_value::<Raw<false>>(json!([])).is_err());
     }
 }

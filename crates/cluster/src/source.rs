@@ -164,7 +164,7 @@ async fn forward(kind: Kind, mut watch: RawWatch, sender: mpsc::Sender<Batch>) {
 
 fn take(kind: Kind, event: RawEvent, batch: &mut Batch) {
     match event {
-        RawEvent::Apply(value) => match wire::to_model::object(&value) {
+        RawEvent::Apply(mut value) => match wire::to_model::object_in_place(&mut value) {
             Ok(object) => batch.changes.push(Change::Apply(object)),
             Err(rejected) => batch.rejected.push(reject(kind, &value, rejected.to_string())),
         },
