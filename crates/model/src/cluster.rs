@@ -21,7 +21,7 @@ pub struct Cluster {
     /// EndpointSlices.
     pub slices: BTreeMap<SliceName, Arc<EndpointSlice>>,
     /// Slices of each Service: maintained by [`Cluster::apply`].
-    pub slices_of: BTreeMap<ServiceName, BTreeSet<SliceName>>,
+    slices_of: BTreeSet<(ServiceName, SliceName)>,
     /// Endpoints objects.
     pub endpoints: BTreeMap<EndpointsName, Arc<Endpoints>>,
     /// Nodes.
@@ -160,7 +160,12 @@ impl Cluster {
         &'a self,
         service: &ServiceName,
     ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
-        self.slices_of.get(service).into_iter().flatten().filter_map(|name| self.slices.get(name))
+        // No name comes before the empty one.
+        let of_service = self.slices_of.range((service.clone(), SliceName::default())..);
+        let service = service.clone();
+        of_service
+            .take_while(move |(owner, _)| *owner == service)
+            .filter_map(|(_, slice)| self.slices.get(slice))
     }
 
     fn insert(&mut self, object: Object) {
@@ -191,19 +196,15 @@ impl Cluster {
         let name = slice.name();
         self.remove_slice(&name);
         if let Some(service) = &slice.service {
-            self.slices_of.entry(service.clone()).or_default().insert(name.clone());
+            self.slices_of.insert((service.clone(), name.clone()));
         }
         self.slices.insert(name, slice);
     }
 
     fn remove_slice(&mut self, name: &SliceName) {
         let Some(old) = self.slices.remove(name) else { return };
-        let Some(service) = &old.service else { return };
-        if let Some(names) = self.slices_of.get_mut(service) {
-            names.remove(name);
-            if names.is_empty() {
-                self.slices_of.remove(service);
-            }
+        if let Some(service) = &old.service {
+            self.slices_of.remove(&(service.clone(), name.clone()));
         }
     }
 

@@ -32,15 +32,22 @@ impl std::borrow::Borrow<str> for Name {
     }
 }
 
+impl Default for Name {
+    /// The empty name, which costs no memory.
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        if text.is_empty() { Self::default() } else { Self(text.into()) }
     }
 }
 
 impl From<String> for Name {
     fn from(text: String) -> Self {
-        Self(text.into())
+        text.as_str().into()
     }
 }
 
@@ -66,7 +73,7 @@ pub type PortName = Name;
 macro_rules! namespaced {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
         pub struct $name {
             /// The Namespace it lives in.
             pub namespace: NamespaceName,

@@ -44,8 +44,9 @@ impl std::fmt::Display for Claim {
 /// Every claim of every Service; the first claimant in order wins.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
-    claimants: BTreeMap<Claim, BTreeSet<(Timestamp, ServiceName)>>,
-    of_service: BTreeMap<ServiceName, (Timestamp, BTreeSet<Claim>)>,
+    claimants: BTreeSet<(Claim, Timestamp, ServiceName)>,
+    /// Sorted, without doubles.
+    of_service: BTreeMap<ServiceName, (Timestamp, Box<[Claim]>)>,
 }
 
 impl Claims {
@@ -57,7 +58,8 @@ impl Claims {
         planned: Option<(Timestamp, &ServiceView)>,
     ) -> BTreeSet<ServiceName> {
         let new = planned.map(|(created, view)| {
-            (created, view.frontends.iter().map(Claim::of).collect::<BTreeSet<_>>())
+            let claims: BTreeSet<Claim> = view.frontends.iter().map(Claim::of).collect();
+            (created, claims.into_iter().collect::<Box<[Claim]>>())
         });
         if self.of_service.get(name) == new.as_ref() {
             return BTreeSet::new();
@@ -65,14 +67,14 @@ impl Claims {
         let mut others = BTreeSet::new();
         if let Some((created, claims)) = self.of_service.remove(name) {
             for claim in claims {
-                others.extend(self.remove(claim, &(created, name.clone())));
+                self.claimants.remove(&(claim, created, name.clone()));
+                others.extend(self.claimants(claim).cloned());
             }
         }
         if let Some((created, claims)) = new {
             for &claim in &claims {
-                let claimants = self.claimants.entry(claim).or_default();
-                others.extend(claimants.iter().map(|(_, other)| other.clone()));
-                claimants.insert((created, name.clone()));
+                others.extend(self.claimants(claim).cloned());
+                self.claimants.insert((claim, created, name.clone()));
             }
             self.of_service.insert(name.clone(), (created, claims));
         }
@@ -85,8 +87,7 @@ impl Claims {
         let ServiceView { name, frontends, report, .. } = view;
         frontends.retain(|frontend| {
             let claim = Claim::of(frontend);
-            let claimants = self.claimants.get(&claim);
-            let Some((_, winner)) = claimants.and_then(BTreeSet::first) else { return true };
+            let Some(winner) = self.claimants(claim).next() else { return true };
             if winner != name {
                 report.push(Reason::Other(format!("{claim} already belongs to Service {winner}")));
             }
@@ -94,13 +95,11 @@ impl Claims {
         });
     }
 
-    fn remove(&mut self, claim: Claim, claimant: &(Timestamp, ServiceName)) -> Vec<ServiceName> {
-        let Some(claimants) = self.claimants.get_mut(&claim) else { return Vec::new() };
-        claimants.remove(claimant);
-        if claimants.is_empty() {
-            self.claimants.remove(&claim);
-            return Vec::new();
-        }
-        claimants.iter().map(|(_, name)| name.clone()).collect()
+    /// Who claims something, in order.
+    fn claimants(&self, claim: Claim) -> impl Iterator<Item = &ServiceName> {
+        // Nothing comes before the earliest time and the empty name.
+        let first = (claim, Timestamp(i64::MIN), ServiceName::default());
+        let all = self.claimants.range(first..).take_while(move |(other, ..)| *other == claim);
+        all.map(|(_, _, name)| name)
     }
 }

@@ -30,7 +30,12 @@ impl Layout {
             let Some(target) = self.target(*spot) else { continue };
             stale.add(*spot, target);
         }
-        for spot in self.claims.keys().filter(|spot| rules_were_missing && spot.is_tcp()) {
+        for spot in self
+            .claims
+            .iter()
+            .map(|(spot, _)| spot)
+            .filter(|spot| rules_were_missing && spot.is_tcp())
+        {
             if !frontends.contains(spot) {
                 stale.add(*spot, Target::Anywhere);
             }
@@ -40,7 +45,7 @@ impl Layout {
 
     /// `None` for TCP of a Service that does not ask for resets now.
     fn target(&self, spot: Spot) -> Option<Target> {
-        let owner = self.claims.get(&spot).and_then(|names| names.first());
+        let owner = self.claimants(spot).next();
         let service = owner.and_then(|name| self.services.get(name));
         let frontend = service.and_then(|service| {
             service.given.frontends.iter().find(|frontend| Spot::of(frontend) == spot)

@@ -59,7 +59,7 @@ pub struct Layout {
     settings: Settings,
     fixed: Fixed,
     services: BTreeMap<ServiceName, Placed>,
-    claims: BTreeMap<Spot, Vec<ServiceName>>,
+    claims: BTreeSet<(Spot, ServiceName)>,
     /// Those that have sets and chains, in the order of the rules that lead there. They stay when
     /// the last frontend with them goes: endpoint counts come and go (D46).
     picks: Vec<(Family, Pick)>,
@@ -111,7 +111,7 @@ impl Layout {
             },
             settings: settings.clone(),
             services: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            claims: BTreeSet::new(),
             picks: draw::usual(),
         };
         for (name, service) in &view.services {
@@ -218,7 +218,7 @@ impl Layout {
         std::mem::swap(&mut known, &mut new.picks);
         new.picks.extend(new.new_picks(known.into_iter().collect()));
         *self = new;
-        diff(&old, &self.ruleset())
+        diff(&old, self.ruleset())
     }
 
     fn update_services(&mut self, changed: &[(ServiceName, Changed)]) -> Vec<Op> {
@@ -230,8 +230,7 @@ impl Layout {
                 .iter()
                 .filter(|spot| new.binary_search(spot).is_err())
                 .chain(new.iter().filter(|spot| old.binary_search(spot).is_err()));
-            let others = one_sided.filter_map(|spot| self.claims.get(spot)).flatten();
-            affected.extend(others.cloned());
+            affected.extend(one_sided.flat_map(|spot| self.claimants(*spot)).cloned());
             affected.insert(name.clone());
         }
         let before = self.contribution(&affected);
@@ -271,19 +270,10 @@ impl Layout {
     fn replace(&mut self, name: &ServiceName, new: Option<&Arc<ServiceView>>) {
         let old = self.services.remove(name);
         for spot in old.iter().flat_map(|old| spots(&old.placed)) {
-            if let Some(names) = self.claims.get_mut(&spot) {
-                names.retain(|other| other != name);
-                if names.is_empty() {
-                    self.claims.remove(&spot);
-                }
-            }
+            self.claims.remove(&(spot, name.clone()));
         }
         let Some(given) = new else { return };
-        for spot in spots(given) {
-            let names = self.claims.entry(spot).or_default();
-            let at = names.partition_point(|other| other < name);
-            names.insert(at, name.clone());
-        }
+        self.claims.extend(spots(given).into_iter().map(|spot| (spot, name.clone())));
         let placed = match &old {
             Some(old) => place::place(&old.placed, given),
             None => Arc::clone(given),
@@ -291,12 +281,18 @@ impl Layout {
         self.services.insert(name.clone(), Placed { given: Arc::clone(given), placed });
     }
 
+    /// The Services that claim a spot, in order of their names.
+    fn claimants(&self, spot: Spot) -> impl Iterator<Item = &ServiceName> {
+        // No name comes before the empty one.
+        let all = self.claims.range((spot, ServiceName::default())..);
+        all.take_while(move |(other, _)| *other == spot).map(|(_, name)| name)
+    }
+
     fn contribution<'a>(&self, names: impl IntoIterator<Item = &'a ServiceName>) -> Contribution {
         let mut contribution = Contribution::default();
         for name in names {
             let Some(service) = self.services.get(name) else { continue };
-            let owned =
-                |spot| self.claims.get(&spot).is_some_and(|names| names.first() == Some(name));
+            let owned = |spot| self.claimants(spot).next() == Some(name);
             contribution.add(&self.context, self.fixed.counters, &service.placed, owned);
         }
         contribution

@@ -117,7 +117,7 @@ impl Layout {
     fn these(&self, place: &(Family, Name), spec: &SetSpec, keys: &BTreeSet<Key>) -> Elements {
         let spots: BTreeSet<Spot> =
             keys.iter().filter_map(|key| spot(place.0, spec, key)).collect();
-        let owners = spots.iter().filter_map(|spot| self.claims.get(spot)?.first());
+        let owners = spots.iter().filter_map(|spot| self.claimants(*spot).next());
         let owners: BTreeSet<&ServiceName> = owners.collect();
         let all = self.contribution(owners).elements.remove(place).unwrap_or_default();
         all.into_iter().filter(|(key, _)| keys.contains(key)).collect()
