@@ -6,7 +6,7 @@ use model::{Family, NodeView, ServiceName};
 
 use crate::counters::Retired;
 use crate::damage::{Damage, Mended, Scope};
-use crate::diff::diff;
+use crate::diff::{creation, diff};
 use crate::error::Error;
 use crate::firewall::{RuleTables, RuleWatch};
 use crate::kernel::Kernel;
@@ -306,10 +306,17 @@ impl<N: Netfilter> Dataplane<N> {
         let have = self.netfilter.read_for(&want)?;
         self.unchecked.extend(cleaned_spots(&have));
         self.unchecked.extend(layout.cleaned_spots());
-        let operations = diff(&have, &want);
+        let (operations, mended) = if have.is_empty() {
+            let operations = creation(want);
+            let mended = Mended::by_operations(&operations, &have, &Ruleset::new());
+            (operations, mended)
+        } else {
+            let operations = diff(&have, &want);
+            let mended = Mended::by_operations(&operations, &have, &want);
+            (operations, mended)
+        };
         let mut synced = self.commit(&operations)?;
         self.rules_were_missing |= !operations.is_empty();
-        let mended = Mended::by_operations(&operations, &have, &want);
         synced.repaired = !have.is_empty() && !mended.is_none();
         if std::mem::replace(&mut self.adopted, true) {
             self.mended.extend(mended);

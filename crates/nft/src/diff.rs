@@ -35,6 +35,31 @@ pub fn diff(have: &Ruleset, want: &Ruleset) -> Vec<Op> {
     operations
 }
 
+/// What leads from nothing to `want`, as [`diff`] would find it, but without copying its elements: there
+/// may be hundreds of thousands.
+pub(crate) fn creation(want: Ruleset) -> Vec<Op> {
+    let mut operations = Vec::new();
+    for (family, table) in want {
+        let mut elements = Vec::new();
+        operations.push(Op::AddTable(family));
+        for (name, set) in table.sets {
+            operations.push(Op::AddSet(family, name.clone(), set.spec));
+            if !set.elements.is_empty() {
+                let of_set = set.elements.into_iter().collect();
+                elements.push(Op::AddElements(family, name, of_set));
+            }
+        }
+        let chains = table.chains.iter();
+        operations
+            .extend(chains.map(|(name, chain)| Op::AddChain(family, name.clone(), chain.base)));
+        for (name, chain) in &table.chains {
+            add_rules(family, name, chain, &mut operations);
+        }
+        operations.append(&mut elements);
+    }
+    operations
+}
+
 /// The element operations that lead from `have` to `want`, both sorted by key: deletions go to
 /// the first list, additions to the second.
 pub(crate) fn diff_elements<'a>(

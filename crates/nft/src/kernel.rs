@@ -52,7 +52,7 @@ impl Kernel {
         Ok(RuleWatch::new(self.watches.open_unfiltered()?, tables))
     }
 
-    fn send(&mut self, batch: &Batch, operations: &[Op]) -> Result<(), Error> {
+    fn send(&mut self, batch: &Batch, operations: &[&Op]) -> Result<(), Error> {
         let doing = "send a transaction to nf_tables";
         self.socket.send(&batch.bytes).map_err(|source| Error::Io { doing, source })?;
         // The kernel has answered before `send` returns.
@@ -93,7 +93,7 @@ impl Netfilter for Kernel {
         let ordered = order(operations);
         let limit = self.socket.limit();
         let first = self.socket.sequence(0);
-        let batches = Batch::encode(&ordered, first, limit);
+        let batches = Batch::encode(ordered.iter().copied(), first, limit);
         let mut sent = Sent::default();
         let large = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>() > LARGE_BYTES;
         let muted = if large { self.watches.mute() } else { None };
@@ -181,7 +181,7 @@ fn retimed(family: Family, affinity: &Affinity, elements: Vec<Element>) -> Vec<O
     vec![Op::DeleteElements(family, AFFINITY, gone), Op::AddTimed(family, AFFINITY, come)]
 }
 
-fn refused(batch: &Batch, operations: &[Op], sequence: u32, source: io::Error) -> Error {
+fn refused(batch: &Batch, operations: &[&Op], sequence: u32, source: io::Error) -> Error {
     let total = batch.operations.len();
     let index = sequence.wrapping_sub(batch.first).wrapping_sub(1) as usize;
     let operation = batch.operations.get(index).and_then(|operation| operations.get(*operation));
@@ -198,14 +198,14 @@ fn refused(batch: &Batch, operations: &[Op], sequence: u32, source: io::Error) -
 
 /// Moves element operations that show Services to packets to where a split does no harm:
 /// removals first, additions last.
-fn order(operations: &[Op]) -> Vec<Op> {
-    let rank = |operation: &Op| match operation {
+fn order(operations: &[Op]) -> Vec<&Op> {
+    let rank = |operation: &&Op| match operation {
         Op::DeleteElements(_, set, _) if is_entry(set) => 0,
         Op::AddElements(_, set, _) if is_entry(set) => 2,
         _ => 1,
     };
     // A table that is created in the same transaction has no elements to remove.
-    let mut ordered = operations.to_vec();
+    let mut ordered: Vec<&Op> = operations.iter().collect();
     ordered.sort_by_key(rank);
     ordered
 }

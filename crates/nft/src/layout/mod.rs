@@ -218,7 +218,7 @@ impl Layout {
         std::mem::swap(&mut known, &mut new.picks);
         new.picks.extend(new.new_picks(known.into_iter().collect()));
         *self = new;
-        diff(&old, self.ruleset())
+        diff(&old, &self.ruleset())
     }
 
     fn update_services(&mut self, changed: &[(ServiceName, Changed)]) -> Vec<Op> {

@@ -26,10 +26,14 @@ pub(crate) struct Batch {
 impl Batch {
     /// Encodes all operations, as one transaction unless it would be longer than `limit` bytes.
     /// `sequence` is the first free sequence number.
-    pub(crate) fn encode(operations: &[Op], mut sequence: u32, limit: usize) -> Vec<Self> {
+    pub(crate) fn encode<'a>(
+        operations: impl IntoIterator<Item = &'a Op>,
+        mut sequence: u32,
+        limit: usize,
+    ) -> Vec<Self> {
         let mut batches = Vec::new();
         let mut encoder = Encoder::new(sequence);
-        for (index, operation) in operations.iter().enumerate() {
+        for (index, operation) in operations.into_iter().enumerate() {
             for part in parts(operation) {
                 if encoder.writer.len() + part.size() > limit && !encoder.operations.is_empty() {
                     sequence = encoder.sequence + 2;

@@ -8,7 +8,7 @@ use model::{
 use super::batch::Batch;
 use super::{Answer, Message, decode};
 use crate::dataplane::Settings;
-use crate::diff::diff;
+use crate::diff::{creation, diff};
 use crate::layout::Layout;
 use crate::ruleset::{Chain, Ruleset, Set, Unread};
 
@@ -24,6 +24,7 @@ fn a_layout_is_read_as_written() {
     for (detector, settings) in all {
         let want = Layout::new(&everything(detector.clone()), settings).ruleset();
         let operations = diff(&Ruleset::new(), &want);
+        assert_eq!(creation(want.clone()), operations);
         let batches = Batch::encode(&operations, 1, usize::MAX);
         let mut read = Ruleset::new();
         for message in batches.iter().flat_map(|batch| Message::split(&batch.bytes)) {
