@@ -65,7 +65,7 @@ pub struct Endpoint {
     /// DNS host name.
     pub hostname: Option<Name>,
     /// The pod behind it.
-    pub target: Option<TargetRef>,
+    pub target: Option<Box<TargetRef>>,
     /// Topology hints.
     pub hints: Hints,
 }

@@ -158,7 +158,7 @@ fn endpoint(address: &EndpointsAddress, ready: bool) -> Endpoint {
         node: address.node.clone(),
         zone: None,
         hostname: address.hostname.clone(),
-        target: address.target.clone(),
+        target: address.target.clone().map(Box::new),
         hints: Hints::default(),
     }
 }

@@ -206,6 +206,6 @@ impl Packer<'_> {
 }
 
 /// What makes two entries the same endpoint.
-fn key(endpoint: &Endpoint) -> (Vec<IpAddr>, Option<TargetRef>) {
+fn key(endpoint: &Endpoint) -> (Vec<IpAddr>, Option<Box<TargetRef>>) {
     (endpoint.addresses.clone(), endpoint.target.clone())
 }

@@ -53,6 +53,9 @@ pub fn service(
         healthy = healthy.max(planner.healthy.len());
     }
     report_other_families(service, &mut view.report);
+    // There are as many views as Services, and they stay.
+    view.frontends.shrink_to_fit();
+    view.report.shrink_to_fit();
     view.health_check = health_check_port(service).map(|port| (port, healthy));
     Some(view)
 }

@@ -160,7 +160,7 @@ fn endpoint(pod: &Pod, service: &Service, family: Family) -> Endpoint {
         node: pod.node.clone(),
         zone: None,
         hostname: hostname_of(pod, service),
-        target: Some(target_of(pod)),
+        target: Some(Box::new(target_of(pod))),
         hints: Hints::default(),
     }
 }

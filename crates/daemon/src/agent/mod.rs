@@ -23,6 +23,7 @@ pub mod dry_run;
 mod firewall;
 mod health;
 mod health_check_ports;
+mod lean;
 mod leftovers;
 mod loopback;
 mod metrics;

@@ -7,6 +7,7 @@ use cluster::Batch;
 use model::{Change, Cluster, Kind, NodeName, NodeView, Object, ServiceName, Timestamp};
 use plan::Planner;
 
+use super::lean::Lean;
 use super::no_local::NoLocal;
 use super::settings::Basis;
 
@@ -22,6 +23,7 @@ pub(crate) struct Node {
     name: NodeName,
     basis: Basis,
     cluster: Cluster,
+    lean: Lean,
     planner: Option<Planner>,
     waiting: Waiting,
     /// Services whose view has changed since the kernel last followed.
@@ -63,6 +65,7 @@ impl Node {
             name,
             basis,
             cluster: Cluster::default(),
+            lean: Lean::default(),
             planner: None,
             waiting: Waiting::default(),
             changed: BTreeSet::new(),
@@ -89,7 +92,7 @@ impl Node {
                 Change::Delete(Kind::EndpointSlice, ..) => counted.slices += 1,
                 _ => {}
             }
-            self.cluster.apply(change);
+            self.cluster.apply(self.lean.change(change));
         }
         counted
     }

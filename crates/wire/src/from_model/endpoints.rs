@@ -78,7 +78,7 @@ fn endpoint(endpoint: &Endpoint, mirrored: bool) -> Value {
     insert_name(&mut fields, "hostname", endpoint.hostname.as_ref());
     insert_name(&mut fields, "nodeName", endpoint.node.as_ref());
     insert_name(&mut fields, "zone", endpoint.zone.as_ref());
-    insert_target(&mut fields, endpoint.target.as_ref());
+    insert_target(&mut fields, endpoint.target.as_deref());
     let named = |names: &std::collections::BTreeSet<Name>| -> Vec<Value> {
         names.iter().map(|name| json!({ "name": name.as_str() })).collect()
     };

@@ -96,7 +96,7 @@ fn endpoint(value: &Value, kind: AddressType) -> Option<Endpoint> {
         node: parse::name(value.at("/nodeName")),
         zone: parse::name(value.at("/zone")),
         hostname: parse::name(value.at("/hostname")),
-        target: parse::target(value.at("/targetRef")),
+        target: parse::target(value.at("/targetRef")).map(Box::new),
         hints: Hints { zones: names("forZones"), nodes: names("forNodes") },
     })
 }
