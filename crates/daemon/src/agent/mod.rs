@@ -26,6 +26,7 @@ mod health_check_ports;
 mod lean;
 mod leftovers;
 mod loopback;
+mod memory;
 mod metrics;
 mod no_local;
 mod node;

@@ -39,6 +39,8 @@ struct Waiting {
     received: Option<Instant>,
     /// When their causes happened.
     triggers: Vec<Timestamp>,
+    /// Whether a list is among them.
+    listed: bool,
 }
 
 /// Changes of Services and of EndpointSlices.
@@ -53,6 +55,8 @@ pub(crate) struct Counted {
 pub(crate) struct Planned {
     /// Whether every Service was planned.
     pub(crate) full: bool,
+    /// Whether the changes ended a list.
+    pub(crate) listed: bool,
     /// When the oldest change was received; `None` when there was none.
     pub(crate) received: Option<Instant>,
     /// When the causes of slice changes happened.
@@ -90,6 +94,7 @@ impl Node {
                     waiting.triggers.extend(trigger.and_then(|text| timestamp(text)));
                 }
                 Change::Delete(Kind::EndpointSlice, ..) => counted.slices += 1,
+                Change::Complete(..) => waiting.listed = true,
                 _ => {}
             }
             self.cluster.apply(self.lean.change(change));
@@ -121,6 +126,7 @@ impl Node {
         self.changed.extend(changed);
         Some(Planned {
             full,
+            listed: waiting.listed,
             received: waiting.received,
             // The first sync takes in old causes: they say nothing about our speed.
             triggers: if full { Vec::new() } else { waiting.triggers },

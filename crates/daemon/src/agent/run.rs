@@ -24,7 +24,7 @@ use super::pages::Question;
 use super::report::{AgentReport, Filter, NodeReport, RepairReport, report};
 use super::settings::Basis;
 use super::succession::Succession;
-use super::{AgentConfig, capabilities};
+use super::{AgentConfig, capabilities, memory};
 use crate::clock::wall;
 
 /// First delay after the kernel refused a sync; doubles up to the sync period (D44).
@@ -198,6 +198,9 @@ impl Loop {
                 }
                 self.node.followed();
                 self.tell_repairs();
+                if planned.full || planned.listed {
+                    memory::give_back();
+                }
                 self.announce();
                 self.write_events(events);
             }
