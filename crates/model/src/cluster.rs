@@ -1,6 +1,7 @@
 //! The cluster as one value, built from changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::sync::Arc;
 
 use crate::endpoint::{EndpointSlice, Endpoints};
@@ -146,6 +147,7 @@ impl Cluster {
                     }
                 }
                 self.complete.insert(kind);
+                self.fill_nodes(kind);
             }
         }
     }
@@ -166,6 +168,19 @@ impl Cluster {
         of_service
             .take_while(move |(owner, _)| *owner == service)
             .filter_map(|(_, slice)| self.slices.get(slice))
+    }
+
+    /// Builds the maps anew whose nodes a list has left half empty, because it comes in order: of the
+    /// kinds of which there are many.
+    fn fill_nodes(&mut self, kind: Kind) {
+        match kind {
+            Kind::Service => self.services = take(&mut self.services).into_iter().collect(),
+            Kind::EndpointSlice => {
+                self.slices = take(&mut self.slices).into_iter().collect();
+                self.slices_of = take(&mut self.slices_of).into_iter().collect();
+            }
+            _ => {}
+        }
     }
 
     fn insert(&mut self, object: Object) {

@@ -5,6 +5,7 @@
 //! then the first by name, and the others lose that frontend only and say so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::net::IpAddr;
 
 use model::{
@@ -93,6 +94,12 @@ impl Claims {
             }
             winner == name
         });
+    }
+
+    /// Fills the nodes of its maps, which are half empty after Services were put in order.
+    pub(crate) fn fill_nodes(&mut self) {
+        self.claimants = take(&mut self.claimants).into_iter().collect();
+        self.of_service = take(&mut self.of_service).into_iter().collect();
     }
 
     /// Who claims something, in order.

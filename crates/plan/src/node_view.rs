@@ -159,7 +159,8 @@ impl Planner {
         dirty: &BTreeSet<ServiceName>,
     ) -> BTreeSet<ServiceName> {
         let mut todo = dirty.clone();
-        if !self.planned || self.view.context != *context {
+        let all = !self.planned || self.view.context != *context;
+        if all {
             todo.extend(cluster.services.keys().cloned());
             todo.extend(self.view.services.keys().cloned());
         }
@@ -179,7 +180,13 @@ impl Planner {
         for name in contested {
             planned.entry(name.clone()).or_insert_with(|| service(cluster, context, &name));
         }
-        planned.into_iter().filter_map(|(name, view)| self.put(name, view)).collect()
+        let changed = planned.into_iter().filter_map(|(name, view)| self.put(name, view)).collect();
+        if all {
+            // Services come in order, which leaves the nodes of a map half empty.
+            self.view.services = std::mem::take(&mut self.view.services).into_iter().collect();
+            self.claims.fill_nodes();
+        }
+        changed
     }
 
     /// The view.

@@ -110,13 +110,10 @@ impl Layout {
                 resets: view.services.values().any(|service| resets(service)),
             },
             settings: settings.clone(),
-            services: BTreeMap::new(),
-            claims: BTreeSet::new(),
+            services: view.services.iter().map(placed_as_given).collect(),
+            claims: view.services.iter().flat_map(claims).collect(),
             picks: draw::usual(),
         };
-        for (name, service) in &view.services {
-            layout.replace(name, Some(service));
-        }
         let names: Vec<&ServiceName> = layout.services.keys().collect();
         let used = layout.contribution(names).picks;
         layout.picks.extend(layout.new_picks(used));
@@ -273,7 +270,7 @@ impl Layout {
             self.claims.remove(&(spot, name.clone()));
         }
         let Some(given) = new else { return };
-        self.claims.extend(spots(given).into_iter().map(|spot| (spot, name.clone())));
+        self.claims.extend(claims((name, given)));
         let placed = match &old {
             Some(old) => place::place(&old.placed, given),
             None => Arc::clone(given),
@@ -297,6 +294,16 @@ impl Layout {
         }
         contribution
     }
+}
+
+fn placed_as_given((name, given): (&ServiceName, &Arc<ServiceView>)) -> (ServiceName, Placed) {
+    (name.clone(), Placed { given: Arc::clone(given), placed: Arc::clone(given) })
+}
+
+fn claims(
+    (name, service): (&ServiceName, &Arc<ServiceView>),
+) -> impl Iterator<Item = (Spot, ServiceName)> {
+    spots(service).into_iter().map(|spot| (spot, name.clone()))
 }
 
 fn retimed(changed: &[(ServiceName, Changed)]) -> BTreeMap<Family, Affinity> {
