@@ -1,65 +1,90 @@
 //! Names of objects. Cheap to clone, ordered, valid by construction at the edge.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// One DNS label or subdomain, already validated by `wire`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<str>);
+///
+/// One pointer wide, because names are keys of many maps; the empty one takes no memory.
+#[derive(Clone, Default)]
+pub struct Name(Option<Arc<Box<str>>>);
 
 impl Name {
     /// Wraps a name that the edge has validated.
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        let text = text.into();
+        Self((!text.is_empty()).then(|| Arc::new(text)))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_ref().map_or("", |text| text)
     }
 }
 
 impl std::ops::Deref for Name {
     type Target = str;
     fn deref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
-impl std::borrow::Borrow<str> for Name {
+impl Borrow<str> for Name {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
-impl Default for Name {
-    /// The empty name, which costs no memory.
-    fn default() -> Self {
-        Self(Arc::default())
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        if text.is_empty() { Self::default() } else { Self(text.into()) }
+        Self::new(text)
     }
 }
 
 impl From<String> for Name {
     fn from(text: String) -> Self {
-        text.as_str().into()
+        Self::new(text)
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self)
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
