@@ -8,12 +8,13 @@ use model::{Change, ClusterIps, EndpointSlice, Labels, Meta, Name, Object, Servi
 /// Labels and annotations that decide something begin so, but for those of Nodes.
 const DECIDING: [&str; 2] = ["service.kubernetes.io/", "portolan.dev/"];
 
-/// Shared names that are remembered at most: nodes come and go.
+/// Shared names that are remembered at most: nodes and Services come and go. Lists of Services and of
+/// slices come in the same order, so that names which belong together meet.
 const NAMES: usize = 1 << 14;
 
 /// Makes objects lean.
 ///
-/// It holds one copy of each name that many objects share: of Namespaces, nodes and ports.
+/// It holds one copy of each name that several objects share: of Namespaces, nodes, ports, Services.
 #[derive(Debug, Default)]
 pub(crate) struct Lean {
     names: BTreeSet<Name>,
@@ -37,6 +38,7 @@ impl Lean {
 
     fn service(&mut self, service: &mut Service) {
         self.meta(&mut service.meta);
+        self.share(&mut service.meta.name);
         service.selector.clear();
         for port in &mut service.ports {
             self.share(&mut port.name);
@@ -53,6 +55,7 @@ impl Lean {
         self.meta(&mut slice.meta);
         if let Some(service) = &mut slice.service {
             self.share(&mut service.namespace);
+            self.share(&mut service.name);
         }
         for port in &mut slice.ports {
             self.share_some(&mut port.name);
