@@ -1,11 +1,10 @@
 //! `discovery/v1` EndpointSlice and `core/v1` Endpoints, parsed.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::address::{Family, Port, Protocol};
 use crate::meta::Meta;
-use crate::name::{Name, NodeName, PortName, ServiceName, SliceName};
+use crate::name::{FewNames, Name, NodeName, PortName, ServiceName, SliceName};
 
 /// An EndpointSlice.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,9 +97,9 @@ pub struct TargetRef {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Hints {
     /// `forZones`.
-    pub zones: BTreeSet<Name>,
+    pub zones: FewNames,
     /// `forNodes`.
-    pub nodes: BTreeSet<NodeName>,
+    pub nodes: FewNames,
 }
 
 /// A legacy Endpoints object.

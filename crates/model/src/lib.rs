@@ -41,8 +41,8 @@ pub use endpoint::{
 pub use ipnet::IpNet;
 pub use meta::{LabelRequirement, LabelSelector, Labels, Meta, Owner, Resource, Timestamp, Uid};
 pub use name::{
-    ConfigName, DeploymentName, EndpointsName, LeaseName, Name, NamespaceName, NodeName, PodName,
-    PortName, ReplicaSetName, ServiceName, SliceName,
+    ConfigName, DeploymentName, EndpointsName, FewNames, LeaseName, Name, NamespaceName, NodeName,
+    PodName, PortName, ReplicaSetName, ServiceName, SliceName,
 };
 pub use node::{Namespace, Node, NodeCondition, ServiceCidr};
 pub use packet::{Outcome, Packet, Verdict};

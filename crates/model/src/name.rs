@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -85,6 +86,41 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// A set of names that is nearly always empty, and one pointer wide.
+#[expect(clippy::box_collection, reason = "there are many that are empty")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct FewNames(Option<Box<BTreeSet<Name>>>);
+
+impl std::ops::Deref for FewNames {
+    type Target = BTreeSet<Name>;
+    fn deref(&self) -> &BTreeSet<Name> {
+        static NONE: BTreeSet<Name> = BTreeSet::new();
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl FromIterator<Name> for FewNames {
+    fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> Self {
+        let names: BTreeSet<Name> = names.into_iter().collect();
+        // Equal sets are the same value.
+        Self((!names.is_empty()).then(|| Box::new(names)))
+    }
+}
+
+impl<const N: usize> From<[Name; N]> for FewNames {
+    fn from(names: [Name; N]) -> Self {
+        names.into_iter().collect()
+    }
+}
+
+impl<'a> IntoIterator for &'a FewNames {
+    type Item = &'a Name;
+    type IntoIter = std::collections::btree_set::Iter<'a, Name>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -180,9 +180,9 @@ fn hints(service: &Service, endpoint: &Endpoint) -> Hints {
     if !endpoint.conditions.ready || topology::is_auto(&service.meta.annotations) {
         return hints;
     }
-    hints.zones.extend(endpoint.zone.clone());
+    hints.zones = endpoint.zone.clone().into_iter().collect();
     if distribution == TrafficDistribution::PreferSameNode {
-        hints.nodes.extend(endpoint.node.clone());
+        hints.nodes = endpoint.node.clone().into_iter().collect();
     }
     hints
 }

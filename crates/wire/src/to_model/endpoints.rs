@@ -1,10 +1,8 @@
 //! EndpointSlices and Endpoints.
 
-use std::collections::BTreeSet;
-
 use model::{
     AddressType, Conditions, Endpoint, EndpointSlice, Endpoints, EndpointsAddress, EndpointsSubset,
-    Family, Hints, Name, ServiceName, SlicePort,
+    Family, FewNames, Hints, Name, ServiceName, SlicePort,
 };
 use serde_json::Value;
 
@@ -82,7 +80,7 @@ fn endpoint(value: &Value, kind: AddressType) -> Option<Endpoint> {
     let condition = |name: &str, absent: bool| {
         value.at(&format!("/conditions/{name}")).as_bool().unwrap_or(absent)
     };
-    let names = |list: &str| -> BTreeSet<Name> {
+    let names = |list: &str| -> FewNames {
         let hints = value.list(&format!("/hints/{list}")).iter();
         hints.filter_map(|hint| parse::name(hint.at("/name"))).collect()
     };
