@@ -31,6 +31,7 @@ const TWICE: &[(&str, &str)] = &[
     ("bit-vec", "tests only: proptest's bit sets follow another major version"),
     ("getrandom", "ring, tempfile and hickory each follow another major version"),
     ("hashbrown", "schema and HTTP libraries follow another major version"),
+    ("itertools", "benches only: criterion follows another major version"),
     ("syn", "build time only: derive macros of two generations"),
     ("synstructure", "build time only: derive macros of two generations"),
 ];

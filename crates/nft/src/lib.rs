@@ -53,6 +53,7 @@ pub use firewall::{
 pub use foreign::ForeignTables;
 pub use kernel::Kernel;
 pub use layout::{Layout, Update};
+pub use netlink::encoded;
 pub use requirements::{Missing, NotForwarding, missing, not_forwarding};
 pub use ruleset::{Op, Ruleset};
 pub use stale::{Stale, Target};

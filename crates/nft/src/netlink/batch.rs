@@ -8,6 +8,7 @@ use super::abi::*;
 use super::expression;
 use super::set::{encode_counted, encode_element, encode_spec};
 use super::{Open, Writer, family_name, protocol_family};
+use crate::dataplane::Sent;
 use crate::expr::Name;
 use crate::ruleset::{
     Base, ChainKind, Data, Hook, Key, Life, Op, Policy, Rule, SetSpec, TABLE, Traffic,
@@ -58,6 +59,16 @@ impl Batch {
     pub(crate) fn next_sequence(&self) -> u32 {
         let messages = u32::try_from(self.operations.len()).unwrap_or(u32::MAX);
         self.first.wrapping_add(messages).wrapping_add(2)
+    }
+}
+
+/// What operations cost as one transaction, without sending it.
+pub fn encoded(operations: &[Op]) -> Sent {
+    let batches = Batch::encode(operations, 1, usize::MAX);
+    Sent {
+        messages: batches.iter().map(|batch| batch.operations.len()).sum(),
+        bytes: batches.iter().map(|batch| batch.bytes.len()).sum(),
+        disturbed: false,
     }
 }
 

@@ -17,6 +17,7 @@ mod set;
 
 use model::Family;
 
+pub use batch::encoded;
 pub(crate) use batch::{Batch, Described};
 pub(crate) use conntrack::{Flow, decode_flow, delete_flow, dump_flows};
 pub(crate) use dump::{Answer, Element, Request, decode, request};
