@@ -14,8 +14,9 @@ use crate::client::Client;
 use crate::metadata::meta;
 use crate::raw::{Complaint, RawEvent, RawWatch, Selectors, identity};
 
-/// Batches that may wait in the queue before watches are slowed down.
-const QUEUE: usize = 64;
+/// Batches that may wait in the queue before watches are slowed down. Whoever takes them may keep less
+/// of each object than waits here.
+const QUEUE: usize = 8;
 /// Most events of one kind that are put into one batch.
 const BATCH: usize = 1024;
 
