@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::bail;
 use cluster::SourceOptions;
 use model::{Family, FrontendKind, NodeView, ServiceName};
-use nft::ruleset::{Data, Key, Op, Ruleset, SetSpec};
+use nft::ruleset::{Data, Key, Op, Ruleset, SetSpec, Table};
 use nft::{Kernel, Layout, Netfilter as _};
 
 use self::element::{Decoded, decode};
@@ -133,6 +133,8 @@ fn difference(view: &NodeView, have: &Ruleset, want: &Ruleset) -> BTreeMap<Owner
             let key = |line: &str| line.split(" : ").next().map(str::to_owned);
             (key(line), mark, line).cmp(&(key(other), other_mark, other))
         });
+        // Every rule of a chain makes the same line.
+        lines.dedup();
         let wanted = lines.iter().any(|(mark, _)| *mark == Mark::Plus);
         let mark = match (&owner, known.contains(&owner)) {
             (Owner::Nobodys(_), _) => Mark::Minus,
@@ -186,7 +188,16 @@ impl Owners {
         let table =
             |family: &Family| format!("table {} {}", family_name(*family), nft::ruleset::TABLE);
         match operation {
-            Op::AddTable(family) => ours(Mark::Plus, table(family)),
+            Op::AddTable(family) => {
+                let parts = want.get(family).map(parts).unwrap_or_default();
+                ours(Mark::Plus, format!("{}{parts}", table(family)))
+            }
+            // Told with the table.
+            Op::AddChain(family, ..) | Op::AddSet(family, ..) | Op::AddRule(family, ..)
+                if !have.contains_key(family) =>
+            {
+                Vec::new()
+            }
             Op::DeleteTable(family) => ours(Mark::Minus, table(family)),
             Op::AddChain(family, name, _) => {
                 ours(Mark::Plus, format!("chain {} {name}", family_name(*family)))
@@ -198,7 +209,7 @@ impl Owners {
                 ours(Mark::Minus, format!("rules of chain {} {name}", family_name(*family)))
             }
             Op::AddRule(family, name, _) => {
-                ours(Mark::Plus, format!("a rule in chain {} {name}", family_name(*family)))
+                ours(Mark::Plus, format!("rules of chain {} {name}", family_name(*family)))
             }
             Op::AddSet(family, name, _) => {
                 ours(Mark::Plus, format!("set {} {name}", family_name(*family)))
@@ -280,6 +291,12 @@ impl Owners {
         }
         all
     }
+}
+
+/// How much there is in a new table, before any Service.
+fn parts(table: &Table) -> String {
+    let rules: usize = table.chains.values().map(|chain| chain.rules.len()).sum();
+    format!(" with {} chains, {rules} rules and {} sets", table.chains.len(), table.sets.len())
 }
 
 fn spec<'a>(ruleset: &'a Ruleset, family: Family, set: &str) -> Option<&'a SetSpec> {
@@ -389,5 +406,17 @@ mod tests {
             ]
         );
         assert!(difference(&new, &ruleset(&new), &ruleset(&new)).is_empty());
+    }
+
+    #[test]
+    fn new_tables_are_told_in_a_line_each() {
+        let view = view(&[("web", "10.96.0.3", &["10.244.0.2:8080"])]);
+        let want = Layout::new(&view, &nft::Settings::default()).ruleset();
+        let changes = difference(&view, &Ruleset::new(), &want);
+        let lines: Vec<_> = changes[&Owner::Node].lines.iter().map(|(_, line)| line).collect();
+        let tables: Vec<_> = lines.iter().filter(|line| line.starts_with("table ")).collect();
+        assert_eq!(tables.len(), 2, "{lines:?}");
+        assert!(tables[0].starts_with("table ip portolan with "), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.starts_with("chain ")), "{lines:?}");
     }
 }
