@@ -293,12 +293,14 @@ const HTTP2: [&[u8]; 3] = [
     b"\0\0\x0b\x01\x05\0\0\0\x01\x82\x87\x84\x41\x01x\x44\x02/a\x86\x82",
 ];
 /// What the real server answers with 500, too: errors that it never gave a type.
-const UPSTREAM_500: [&str; 9] = [
+const UPSTREAM_500: [&str; 11] = [
     "resourceVersion: Invalid value",
     "resourceVersion should not be set",
     "unknown patch type",
     "doesn't match $setElementOrder",
     "merging lists cannot yet",
+    "list element types are not identical",
+    "does not contain declared merge key",
     "range is full",
     "failed to allocate",
     "duplicate nodePort",
