@@ -145,9 +145,11 @@ fn try_once(probe: &Probe, board: &Board, tried: &mut Tried) {
     let promised = legal.iter().all(promises);
     let kept = legal.iter().any(|expected| match (expected, answer) {
         (Expected::Delivered { to, .. }, Answer::From { server, .. }) => to.contains(&server),
-        (Expected::Delivered { to, .. }, Answer::Failed(ErrorKind::ConnectionReset)) => {
-            to.iter().any(|endpoint| worlds.iter().any(|world| probe.is_reset(world, *endpoint)))
-        }
+        // What the server says to a client that only waits does not reach it any more (D35).
+        (
+            Expected::Delivered { to, .. },
+            Answer::Failed(ErrorKind::ConnectionReset) | Answer::Silence,
+        ) => to.iter().any(|endpoint| worlds.iter().any(|world| probe.is_reset(world, *endpoint))),
         (Expected::Refused, Answer::Refused) => true,
         _ => false,
     });
