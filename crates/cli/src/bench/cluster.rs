@@ -65,7 +65,7 @@ impl Cluster {
     /// Makes this the only endpoint of the Service that changes.
     pub(super) async fn change(&self, endpoint: Ipv4Addr) -> Result<(), RequestError> {
         let path = format!("{SLICES}/{CHANGED}-1");
-        let patch = json!({"endpoints": [{"addresses": [endpoint]}]});
+        let patch = json!({"endpoints": [endpoint_of(&endpoint)]});
         self.client.exchange(Method::PATCH, &path, MERGE, Some(&patch)).await.map(drop)
     }
 
@@ -103,12 +103,6 @@ fn service(name: &str) -> Value {
 }
 
 fn slice(service: &str, addresses: &[Ipv4Addr]) -> Value {
-    let endpoint = |address: &Ipv4Addr| {
-        json!({
-            "addresses": [address], "nodeName": "node2",
-            "conditions": {"ready": true, "serving": true, "terminating": false},
-        })
-    };
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {
@@ -119,6 +113,14 @@ fn slice(service: &str, addresses: &[Ipv4Addr]) -> Value {
             },
         },
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
+        "endpoints": addresses.iter().map(endpoint_of).collect::<Vec<_>>(),
+    })
+}
+
+/// As the controllers write it.
+fn endpoint_of(address: &Ipv4Addr) -> Value {
+    json!({
+        "addresses": [address], "nodeName": "node2",
+        "conditions": {"ready": true, "serving": true, "terminating": false},
     })
 }
