@@ -14,6 +14,8 @@ use crate::node::{
 };
 use crate::support::Api;
 
+/// For an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The endpoint, which is a process on this node.
 const ENDPOINT: &str = "10.244.0.2";
 
@@ -53,7 +55,10 @@ impl Traffic {
             let mut failures = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let connected = TcpStream::connect_timeout(&server, Duration::from_secs(2));
-                let ended = connected.and_then(|mut stream| stream.read(&mut [0]));
+                let ended = connected.and_then(|mut stream| {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.read(&mut [0])
+                });
                 match ended {
                     Ok(_) => drop(counted.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => failures.push(error.to_string()),
@@ -100,9 +105,13 @@ async fn takes_over(leave: impl FnOnce(&str), left: impl Fn() -> String) {
     crate::node::until_http(10249, "/services", told).await;
     until_of(ruleset, "our tables", |held| held.contains("table ip6 portolan")).await;
     assert_ne!(left(), "");
+    traffic.more(50).await;
+    traffic.end();
     drop(agent);
+    // Without any chain of NAT the kernel no longer translates, whoever talks meanwhile.
     run("nft", &["delete", "table", "ip", "portolan"]);
     run("nft", &["delete", "table", "ip6", "portolan"]);
+    let traffic = Traffic::start(server);
     traffic.more(50).await;
 
     config.leftovers = Leftovers::Remove;
