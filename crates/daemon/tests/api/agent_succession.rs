@@ -1,19 +1,22 @@
 //! Taking over from a kube-proxy while clients keep connecting.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use portolan_daemon::agent::Leftovers;
+use socket2::{Domain, Socket, Type};
 
 use crate::node::{
     SLICES, agent_with, block_on, config, http, inside, ruleset, run, service, slice, until_of,
 };
 use crate::support::Api;
 
+/// The node's address.
+const NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 11);
 /// For an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The endpoint, which is a process on this node.
@@ -54,12 +57,7 @@ impl Traffic {
         let client = std::thread::spawn(move || {
             let mut failures = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let connected = TcpStream::connect_timeout(&server, Duration::from_secs(2));
-                let ended = connected.and_then(|mut stream| {
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.read(&mut [0])
-                });
-                match ended {
+                match ask(server) {
                     Ok(_) => drop(counted.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => failures.push(error.to_string()),
                 }
@@ -83,6 +81,16 @@ impl Traffic {
         let failures = self.client.join().expect("the client ends");
         assert_eq!(failures, [""; 0], "of {} connections", self.done.load(Ordering::Relaxed));
     }
+}
+
+/// Connects from the node's address and reads what there is. (By itself the node would connect from
+/// the cluster IP where that is its own, which ends with the address.)
+fn ask(server: SocketAddr) -> std::io::Result<usize> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((NODE, 0)).into())?;
+    socket.connect_timeout(&server.into(), Duration::from_secs(2))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    TcpStream::from(socket).read(&mut [0])
 }
 
 /// Takes over from what `leave` leaves behind; `left` reads it, and has to become empty.
@@ -156,6 +164,10 @@ fn the_interface_of_ipvs_mode_is_removed_without_a_gap() {
                 run("ip", &command.split(' ').collect::<Vec<_>>());
             }
             run("ip", &["address", "add", &format!("{address}/32"), "dev", "kube-ipvs0"]);
+            // As kube-proxy's rules do in this mode, too: connections are tracked.
+            run("nft", &["add", "table", "ip", "tracking"]);
+            let chain = "{ type filter hook output priority 0; ct state invalid accept; }";
+            run("nft", &["add", "chain", "ip", "tracking", "output", chain]);
             // Stands in for the virtual server: the kernels of tests have no IPVS.
             let server = TcpListener::bind((address, 80)).expect("the address is local");
             std::thread::spawn(move || server.incoming().flatten().for_each(drop));
