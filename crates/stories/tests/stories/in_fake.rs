@@ -21,7 +21,7 @@ pub(crate) fn run(story: &Story, seed: u64, refused: &mut usize) -> Vec<String> 
         } else if world.take(story, &step.action) {
             sync(&mut dataplane, &world);
         }
-        let Action::Packet { from, to, protocol, expected } = &step.action else { continue };
+        let Action::Packet { from, to, protocol, expected, .. } = &step.action else { continue };
         let packet = world.packet(&world.context(), from, *to, *protocol);
         let traced = simplify(&dataplane.netfilter().kernel.trace(&packet));
         if traced != *expected {

@@ -29,7 +29,7 @@ pub(crate) fn run(story: &Story) -> Vec<String> {
         if world.take(story, &step.action) {
             continue;
         }
-        let Action::Packet { from, to, protocol, expected } = &step.action else { continue };
+        let Action::Packet { from, to, protocol, expected, .. } = &step.action else { continue };
         let context = world.context();
         let packet = world.packet(&context, from, *to, *protocol);
         let judged = verdict::judge(&world.cluster, &context, &packet);

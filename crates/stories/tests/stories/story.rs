@@ -21,6 +21,10 @@
 //! fd00:10:244:1::9 is `pod1-9v6`, all others' are `eth0`.
 //!
 //! An endpoint with `*` must see the node's address instead of the client's (masquerade).
+//!
+//! `=> one 10.244.1.2:8080 10.244.2.2:8080` is session affinity: one of them, each time the same.
+//! `=> same …` is the one that this client's last `one` or `same` met. Which one it is, only the real
+//! kernel can tell; elsewhere these are the possible ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -44,9 +48,30 @@ pub(crate) struct Step {
 pub(crate) enum Action {
     Node(String),
     Apply(String),
-    Delete { kind: String, namespace: String, name: String },
+    Delete {
+        kind: String,
+        namespace: String,
+        name: String,
+    },
     Settings(Vec<String>),
-    Packet { from: Origin, to: SocketAddr, protocol: Protocol, expected: Expected },
+    Packet {
+        from: Origin,
+        to: SocketAddr,
+        protocol: Protocol,
+        expected: Expected,
+        affinity: Affinity,
+    },
+}
+
+/// What connections one after the other have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Affinity {
+    /// Nothing: in the end every endpoint is met.
+    None,
+    /// The endpoint.
+    One,
+    /// The endpoint, with those of the step before.
+    Same,
 }
 
 /// Who sends.
@@ -167,7 +192,13 @@ fn packet(text: &str) -> Result<Action, String> {
         _ => return Err("want /TCP, /UDP or /SCTP".to_owned()),
     };
     let to = to.parse().map_err(|_| "the destination is not ADDRESS:PORT")?;
-    Ok(Action::Packet { from: origin(from)?, to, protocol, expected: outcome(expected)? })
+    let (affinity, expected) = match expected.trim().split_once(' ') {
+        Some(("one", endpoints)) => (Affinity::One, endpoints),
+        Some(("same", endpoints)) => (Affinity::Same, endpoints),
+        _ => (Affinity::None, expected),
+    };
+    let expected = outcome(expected)?;
+    Ok(Action::Packet { from: origin(from)?, to, protocol, expected, affinity })
 }
 
 fn origin(text: &str) -> Result<Origin, String> {

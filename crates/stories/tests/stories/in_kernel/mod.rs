@@ -16,7 +16,7 @@ mod random;
 mod serve;
 mod topology;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ use nft::{Dataplane, Settings};
 use self::knock::{Answer, knock};
 use self::topology::Topology;
 use crate::in_model::World;
-use crate::story::{Action, Expected, Origin, Story};
+use crate::story::{Action, Affinity, Expected, Origin, Story};
 use model::Protocol;
 
 /// How a process gets namespaces of its own: as anybody, or as root where users may not.
@@ -86,13 +86,15 @@ fn run(story: &Story) -> Vec<String> {
         } else if changed && let Some(stage) = &mut stage {
             Stage::sync(stage, &world);
         }
-        let Action::Packet { from, to, protocol, expected } = &step.action else { continue };
+        let Action::Packet { from, to, protocol, expected, affinity } = &step.action else {
+            continue;
+        };
         if *protocol == Protocol::Sctp && !knock::has_sctp() {
             testkit::skip(&story.place(step), "this kernel has no SCTP sockets");
             continue;
         }
         let stage = stage.get_or_insert_with(|| Stage::set(story, &world));
-        let told = stage.topology.ask(from, *to, *protocol, expected);
+        let told = stage.ask(from, *to, *protocol, expected, *affinity);
         failures.extend(told.err().map(|why| format!("{}: {why}", story.place(step))));
     }
     failures
@@ -102,6 +104,8 @@ fn run(story: &Story) -> Vec<String> {
 struct Stage {
     topology: Topology,
     dataplane: Dataplane,
+    /// Which endpoint clients have met last, of those that session affinity keeps to one.
+    met: BTreeMap<Origin, SocketAddr>,
 }
 
 /// Connections per endpoint that must have gone to expected endpoints only.
@@ -121,7 +125,7 @@ impl Stage {
 
     fn on(topology: Topology, world: &World) -> Self {
         let dataplane = topology.node.run(|| Dataplane::open(Settings::default()).unwrap());
-        let mut stage = Self { topology, dataplane };
+        let mut stage = Self { topology, dataplane, met: BTreeMap::new() };
         stage.sync(world);
         stage
     }
@@ -130,29 +134,53 @@ impl Stage {
         let view = plan::node_view(&world.cluster, &world.context());
         self.dataplane.sync(&view).unwrap();
     }
+
+    /// Knocks until it is clear whether a step is as told.
+    fn ask(
+        &mut self,
+        from: &Origin,
+        to: SocketAddr,
+        protocol: Protocol,
+        expected: &Expected,
+        affinity: Affinity,
+    ) -> Result<(), String> {
+        let Expected::Delivered { to: endpoints, masqueraded } = expected else {
+            return self.topology.ask(from, to, protocol, expected);
+        };
+        if affinity == Affinity::None {
+            return self.topology.ask(from, to, protocol, expected);
+        }
+        let last = self.met.get(from).copied().filter(|_| affinity == Affinity::Same);
+        let one: BTreeSet<SocketAddr> = last.map_or_else(|| endpoints.clone(), |one| [one].into());
+        let (server, client) = self.topology.ask_sticky(from, to, protocol, &one)?;
+        self.met.insert(from.clone(), server);
+        let (_, source) = self.topology.origin(from, to);
+        self.topology.check_source(client, source, masqueraded.contains(&server))
+    }
 }
 
 impl Topology {
     /// Knocks a few times at a Service port with session affinity: one of the expected endpoints
-    /// answers, always the same.
+    /// answers, always the same, and sees the same client.
     fn ask_sticky(
         &self,
         from: &Origin,
         to: SocketAddr,
         protocol: Protocol,
         endpoints: &BTreeSet<SocketAddr>,
-    ) -> Result<(), String> {
+    ) -> Result<(SocketAddr, IpAddr), String> {
         let (namespace, source) = self.origin(from, to);
         let mut seen = BTreeSet::new();
         for _ in 0..ENOUGH {
             let knock = move || knock(protocol, source, to, knock::PATIENCE);
             match namespace.run(move || std::thread::spawn(knock)).join().unwrap() {
-                Answer::From { server, .. } => seen.insert(server),
+                Answer::From { server, client } => seen.insert((server, client)),
                 other => return Err(format!("{other:?}")),
             };
         }
-        let right = seen.len() == 1 && seen.is_subset(endpoints);
-        if right { Ok(()) } else { Err(format!("{seen:?} answered in spite of affinity")) }
+        let first = seen.first().copied().filter(|(server, _)| endpoints.contains(server));
+        let only = first.filter(|_| seen.len() == 1);
+        only.ok_or_else(|| format!("{seen:?} answered in spite of affinity, not {endpoints:?}"))
     }
 
     /// Knocks until it is clear whether a step is as told.

@@ -141,7 +141,7 @@ fn compare_one(
     let (to, protocol) = (packet.destination, packet.protocol);
     let result = match &expected {
         Expected::Delivered { to: endpoints, .. } if stays(world, &context, packet) => {
-            topology.ask_sticky(from, to, protocol, endpoints)
+            topology.ask_sticky(from, to, protocol, endpoints).map(drop)
         }
         _ => topology.ask(from, to, protocol, &expected),
     };
