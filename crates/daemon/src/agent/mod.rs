@@ -44,6 +44,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use nft::Dataplane;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::alone::Alone;
 pub use self::config::{AgentConfig, Conntrack, Leftovers, NodePorts};
@@ -64,6 +65,7 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     let health = Arc::new(Health::new(config.sync_period));
     let metrics = Arc::new(Metrics::new());
     let notify = Notify::from_env();
+    raise_descriptor_limit();
     let mut warnings = capabilities::missing(&config);
     warnings.extend(initialize(&config));
     for warning in &warnings {
@@ -83,6 +85,16 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> any
     }
     agent.stop().await;
     Ok(())
+}
+
+/// Each relayed connection, and each Service with a health check port, needs descriptors; more than
+/// that is often the soft limit.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot raise RLIMIT_NOFILE");
+    }
 }
 
 /// Sets what may need more rights than the agent has later: connection tracking (D41). Returns a line

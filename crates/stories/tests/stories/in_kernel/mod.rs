@@ -23,6 +23,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use nft::{Dataplane, Settings};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::knock::{Answer, knock};
 use self::topology::Topology;
@@ -47,6 +48,9 @@ pub(crate) fn enter(inside: &str) -> Result<(), String> {
         let reason = testkit::no_namespaces();
         return Err(reason.unwrap_or_else(|| "unshare does not work".to_owned()));
     };
+    // Many servers and clients in one process are more than the usual soft limit allows.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let program = std::env::current_exe().unwrap();
     let status = Command::new(&unshare)
         .args(*way)
