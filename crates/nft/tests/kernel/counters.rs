@@ -1,6 +1,7 @@
 //! What is counted about connections, by real packets.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use model::{
     Affinity, Family, Frontend, FrontendKind, NodeView, Protocol, ServiceName, ServiceView,
@@ -85,9 +86,13 @@ fn open(lab: &Lab, view: &NodeView) -> (Dataplane, Meter) {
     })
 }
 
+/// From a port of its own each time: the kernel might give out the same one again, and the flow would
+/// not be a new one.
 fn ask(address: &str, times: usize) {
-    let own = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
-    let socket = UdpSocket::bind(own).unwrap();
+    static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+    let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+    let own = if address.starts_with('[') { "::" } else { "0.0.0.0" };
+    let socket = UdpSocket::bind((own, port)).unwrap();
     for _ in 0..times {
         assert!(udp(&socket, address).is_some(), "{address}");
     }
