@@ -71,7 +71,10 @@ async fn any_bytes_on_a_connection_are_survived() {
         let _ = stream.shutdown().await;
         let mut answer = Vec::new();
         let read = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await;
-        assert!(read.is_ok(), "left open: {input:?}");
+        // A watch goes on for as long as it was asked for when its client has sent more than the
+        // request: that it has ended would be read behind that.
+        let is_watch = input.contains("watch") && answer.starts_with(b"HTTP/1.1 200");
+        assert!(read.is_ok() || is_watch, "left open: {input:?}");
     }
     assert!(server.ask("GET", "/readyz", &[], "").await.0.is_success());
     assert!(fuzz::most_memory() < MOST_MEMORY);
