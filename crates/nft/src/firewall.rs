@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::str::FromStr;
 
@@ -261,13 +260,7 @@ impl Firewall {
         writer.string(NFTA_CHAIN_TABLE, &chain.table);
         writer.string(NFTA_CHAIN_NAME, &chain.chain);
         writer.end(&open);
-        match self.exchange(&writer.into_bytes(), "look for a chain of the firewall", |_| {}) {
-            Ok(()) => Ok(true),
-            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        self.0.exists(&writer.into_bytes(), "look for a chain of the firewall")
     }
 
     /// Our rules in a chain.
@@ -294,7 +287,7 @@ impl Firewall {
         }
         writer.end(&open);
         let ours = comment();
-        self.exchange(&writer.into_bytes(), "read a chain of the firewall", |message| {
+        self.0.exchange(&writer.into_bytes(), "read a chain of the firewall", |message| {
             let rule = message.attributes();
             if rule.get(NFTA_RULE_USERDATA) == Some(&ours) {
                 take(rule);
@@ -311,42 +304,15 @@ impl Firewall {
         inside: impl FnOnce(&mut Writer),
     ) -> Result<(), Error> {
         let mut writer = Writer::default();
-        self.bracket(&mut writer, NFNL_MSG_BATCH_BEGIN);
+        self.0.bracket(&mut writer, NFNL_MSG_BATCH_BEGIN);
         let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
         let open = writer.begin(kind, flags, self.0.sequence(1), chain.number(), 0);
         writer.string(NFTA_RULE_TABLE, &chain.table);
         writer.string(NFTA_RULE_CHAIN, &chain.chain);
         inside(&mut writer);
         writer.end(&open);
-        self.bracket(&mut writer, NFNL_MSG_BATCH_END);
-        self.exchange(&writer.into_bytes(), "change a chain of the firewall", |_| {})
-    }
-
-    fn bracket(&mut self, writer: &mut Writer, kind: u16) {
-        let open = writer.begin(kind, REQUEST, self.0.sequence(1), 0, NFNL_SUBSYS_NFTABLES);
-        writer.end(&open);
-    }
-
-    /// Sends, hands out what the kernel answers, and waits for its end.
-    fn exchange(
-        &mut self,
-        bytes: &[u8],
-        doing: &'static str,
-        mut take: impl FnMut(Message<'_>),
-    ) -> Result<(), Error> {
-        let failed = |source| Error::Io { doing, source };
-        self.0.send(bytes).map_err(failed)?;
-        loop {
-            let answer = self.0.receive(true).map_err(failed)?.unwrap_or_default();
-            for message in Message::split(answer) {
-                match message.error() {
-                    Some(0) => return Ok(()),
-                    Some(code) => return Err(failed(io::Error::from_raw_os_error(-code))),
-                    None if i32::from(message.kind) == libc::NLMSG_DONE => return Ok(()),
-                    None => take(message),
-                }
-            }
-        }
+        self.0.bracket(&mut writer, NFNL_MSG_BATCH_END);
+        self.0.exchange(&writer.into_bytes(), "change a chain of the firewall", |_| {})
     }
 }
 

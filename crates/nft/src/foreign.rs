@@ -1,7 +1,5 @@
 //! Tables of others, known by name only: found and deleted whole.
 
-use std::io;
-
 use model::Family;
 
 use crate::error::Error;
@@ -10,7 +8,7 @@ use crate::netlink::abi::{
     NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_TABLE_NAME,
 };
 use crate::netlink::batch::{ACK, REQUEST};
-use crate::netlink::{Message, Writer, protocol_family};
+use crate::netlink::{Writer, protocol_family};
 use crate::socket::Socket;
 
 /// Tables of one name, such as `kube-proxy`, in the current network namespace.
@@ -39,10 +37,9 @@ impl ForeignTables {
             let sequence = self.socket.sequence(1);
             let mut writer = Writer::default();
             self.table(&mut writer, NFT_MSG_GETTABLE, REQUEST | ACK, sequence, family);
-            match self.exchange(&writer.into_bytes(), "look for a table of another program") {
-                Ok(()) => found.push(family),
-                Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(error) => return Err(error),
+            let doing = "look for a table of another program";
+            if self.socket.exists(&writer.into_bytes(), doing)? {
+                found.push(family);
             }
         }
         Ok(found)
@@ -60,13 +57,7 @@ impl ForeignTables {
         writer.string(NFTA_CHAIN_TABLE, &self.name);
         writer.string(NFTA_CHAIN_NAME, chain);
         writer.end(&open);
-        match self.exchange(&writer.into_bytes(), "look for a chain of another program") {
-            Ok(()) => Ok(true),
-            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        self.socket.exists(&writer.into_bytes(), "look for a chain of another program")
     }
 
     /// Deletes the tables of these families, as one transaction.
@@ -76,7 +67,7 @@ impl ForeignTables {
     pub fn delete(&mut self, families: &[Family]) -> Result<(), Error> {
         let Some((last, others)) = families.split_last() else { return Ok(()) };
         let mut writer = Writer::default();
-        self.bracket(&mut writer, NFNL_MSG_BATCH_BEGIN);
+        self.socket.bracket(&mut writer, NFNL_MSG_BATCH_BEGIN);
         for family in others {
             let sequence = self.socket.sequence(1);
             self.table(&mut writer, NFT_MSG_DELTABLE, REQUEST, sequence, *family);
@@ -84,14 +75,8 @@ impl ForeignTables {
         // The acknowledgement of the last message says that all have been committed.
         let sequence = self.socket.sequence(1);
         self.table(&mut writer, NFT_MSG_DELTABLE, REQUEST | ACK, sequence, *last);
-        self.bracket(&mut writer, NFNL_MSG_BATCH_END);
-        self.exchange(&writer.into_bytes(), "delete tables of another program")
-    }
-
-    fn bracket(&mut self, writer: &mut Writer, kind: u16) {
-        let sequence = self.socket.sequence(1);
-        let open = writer.begin(kind, REQUEST, sequence, 0, NFNL_SUBSYS_NFTABLES);
-        writer.end(&open);
+        self.socket.bracket(&mut writer, NFNL_MSG_BATCH_END);
+        self.socket.exchange(&writer.into_bytes(), "delete tables of another program", |_| {})
     }
 
     fn table(&self, writer: &mut Writer, kind: u16, flags: u16, sequence: u32, family: Family) {
@@ -99,21 +84,5 @@ impl ForeignTables {
         let open = writer.begin(kind, flags, sequence, protocol_family(family), 0);
         writer.string(NFTA_TABLE_NAME, &self.name);
         writer.end(&open);
-    }
-
-    /// Sends and waits for the acknowledgement or an error.
-    fn exchange(&mut self, bytes: &[u8], doing: &'static str) -> Result<(), Error> {
-        let failed = |source| Error::Io { doing, source };
-        self.socket.send(bytes).map_err(failed)?;
-        loop {
-            let answer = self.socket.receive(true).map_err(failed)?.unwrap_or_default();
-            for message in Message::split(answer) {
-                match message.error() {
-                    Some(0) => return Ok(()),
-                    Some(code) => return Err(failed(io::Error::from_raw_os_error(-code))),
-                    None => {}
-                }
-            }
-        }
     }
 }

@@ -23,6 +23,7 @@ mod damage;
 mod dataplane;
 mod diff;
 mod error;
+mod exchange;
 pub mod expr;
 mod fake;
 mod firewall;
