@@ -11,6 +11,8 @@ use nix::sys::socket::{
 };
 use tokio::io::unix::AsyncFd;
 
+use super::descriptor::register;
+
 /// Every address of every interface in this network namespace.
 pub(crate) fn local_addresses() -> io::Result<BTreeSet<IpAddr>> {
     let interfaces = nix::ifaddrs::getifaddrs()?;
@@ -61,12 +63,6 @@ impl AddressChanges {
             }
         }
     }
-}
-
-#[expect(unsafe_code, reason = "tokio cannot check that a descriptor stays the same")]
-fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the AsyncFd owns the socket from here on, and nothing takes it out or replaces it.
-    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ mod iptables;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::iptables::IptablesChain;
+use super::descriptor::register;
 
 /// A chain in which Services pass.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -136,7 +136,7 @@ fn find() -> anyhow::Result<BTreeSet<PassChain>> {
 
 async fn keep(
     chains: Vec<PassChain>,
-    mut events: Option<AsyncFd<Events>>,
+    mut events: Option<AsyncFd<RuleWatch>>,
     look: Arc<Notify>,
     told: watch::Sender<Vec<String>>,
 ) {
@@ -198,35 +198,13 @@ async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -
     done.inspect_err(|error| tracing::error!(%error, "work on the host's firewall broke off")).ok()
 }
 
-async fn changed(events: &mut Option<AsyncFd<Events>>) -> anyhow::Result<()> {
+async fn changed(events: &mut Option<AsyncFd<RuleWatch>>) -> anyhow::Result<()> {
     let Some(events) = events else { return std::future::pending().await };
     loop {
         let mut ready = events.readable_mut().await?;
         ready.clear_ready();
-        if ready.get_inner_mut().0.drain()? {
+        if ready.get_inner_mut().drain()? {
             return Ok(());
         }
     }
-}
-
-/// The kernel's event socket, as tokio wants it.
-struct Events(RuleWatch);
-
-impl AsFd for Events {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-#[expect(unsafe_code, reason = "tokio cannot check that a descriptor stays the same")]
-fn register(events: RuleWatch) -> std::io::Result<AsyncFd<Events>> {
-    // SAFETY: the watch owns its socket, which stays open and the same until the watch is dropped;
-    // nobody takes the watch out of the returned value.
-    unsafe { AsyncFd::register(Events(events)) }.map_err(Into::into)
 }

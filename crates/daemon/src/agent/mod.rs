@@ -19,6 +19,7 @@ mod api_metrics;
 mod capabilities;
 mod config;
 pub mod counters;
+mod descriptor;
 pub mod dry_run;
 mod firewall;
 mod health;

@@ -1,6 +1,5 @@
 //! The loop: collect, plan once, sync once, look again.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::addresses::AddressChanges;
 use super::announce::Announce;
+use super::descriptor::register;
 use super::firewall::HostFirewall;
 use super::health::Health;
 use super::health_check_ports::HealthCheckPorts;
@@ -37,7 +37,7 @@ pub(crate) struct Loop {
     sink: Sink,
     node: Node,
     dataplane: Dataplane,
-    foreign: Option<AsyncFd<Events>>,
+    foreign: Option<AsyncFd<nft::Watch>>,
     ports: HealthCheckPorts,
     /// Node ports on ::1, if they are wanted.
     loopback: Option<LoopbackPorts>,
@@ -381,32 +381,10 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// The kernel's event socket, as tokio wants it.
-struct Events(nft::Watch);
-
-impl AsFd for Events {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-#[expect(unsafe_code, reason = "tokio cannot check that a descriptor stays the same")]
-fn register(events: nft::Watch) -> std::io::Result<AsyncFd<Events>> {
-    // SAFETY: the watch owns its socket, which stays open and the same until the watch is dropped;
-    // nobody takes the watch out of the returned value.
-    unsafe { AsyncFd::register(Events(events)) }.map_err(Into::into)
-}
-
 /// Waits for events of the kernel: what of our tables somebody else may have changed.
-async fn foreign_change(events: &mut Option<AsyncFd<Events>>) -> anyhow::Result<Damage> {
+async fn foreign_change(events: &mut Option<AsyncFd<nft::Watch>>) -> anyhow::Result<Damage> {
     let Some(events) = events else { return std::future::pending().await };
     let mut ready = events.readable_mut().await?;
     ready.clear_ready();
-    Ok(ready.get_inner_mut().0.drain()?)
+    Ok(ready.get_inner_mut().drain()?)
 }

@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, bail};
 use nft::{Opened, SERVICES_COMMENT};
 
+use crate::agent::leftovers::first_line;
+
 /// A chain of table `filter`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct IptablesChain {
@@ -108,11 +110,6 @@ fn chains(text: &str) -> impl Iterator<Item = String> {
     text.lines()
         .filter(|line| line.contains(SERVICES_COMMENT))
         .filter_map(|line| line.strip_prefix("-A ")?.split(' ').next().map(str::to_owned))
-}
-
-fn first_line(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    text.lines().next().unwrap_or("it failed and did not say why").to_owned()
 }
 
 const RULE: [&str; 10] = [

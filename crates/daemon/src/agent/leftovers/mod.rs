@@ -73,7 +73,8 @@ impl Leftover {
     }
 }
 
-fn first_line(output: &[u8]) -> String {
+/// What a program that failed says first.
+pub(super) fn first_line(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     text.lines().next().unwrap_or("it failed and did not say why").to_owned()
 }
